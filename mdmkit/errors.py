@@ -1,0 +1,50 @@
+"""The one exception family: what a user can mend, said in words a user can act on.
+
+Every message says where, what was found, what was expected and what to do about it. The command
+line prints the message alone, without a traceback, and leaves with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class MdmkitError(Exception):
+    """Base of every error that the user can mend.
+
+    Attributes:
+        exit_code: the status with which the command line leaves.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+
+class RecipeError(MdmkitError):
+    """A recipe that cannot be used; carries every problem that was found, one line each."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        super().__init__("\n".join(self.problems))
+
+
+class PluginError(MdmkitError):
+    """A plugin that cannot be loaded, breaks its contract, or collides with another."""
+
+
+class DataError(MdmkitError):
+    """A corpus, tokenizer or token file that is missing, empty, too short or does not fit."""
+
+
+class CheckpointError(MdmkitError):
+    """A run directory or checkpoint that cannot be written, read or continued."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class TrainingError(MdmkitError):
+    """Training that cannot go on, such as too many non-finite steps."""
+
+    exit_code: ClassVar[int] = 1

@@ -1,0 +1,206 @@
+"""What travels between components: the small frozen values that the contracts speak of.
+
+Shapes: B rows (sequences), L positions, V vocabulary, D width. ``t`` is 0 for clean text and 1
+for fully masked text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from attrs import evolve, frozen
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@frozen(kw_only=True)
+class Vocabulary:
+    """Token ids that have a meaning, and how many ids there are (the mask token included).
+
+    Attributes:
+        size: V, number of token ids; a denoiser embeds and predicts this many.
+        mask_id: the id that stands for "masked"; never a target.
+        bos_id, eos_id, pad_id: None where the tokenizer has no such token.
+    """
+
+    size: int
+    mask_id: int
+    bos_id: int | None = None
+    eos_id: int | None = None
+    pad_id: int | None = None
+
+
+@frozen(kw_only=True)
+class Attention:
+    """Who may attend to whom. The default is: every position to every position.
+
+    Attributes:
+        causal: position i sees positions <= i only.
+        document_ids: ``[B, L]`` int64; positions see only their own document.
+        padding: ``[B, L]`` bool, True for real tokens; nobody sees the others.
+        positions: ``[B, L]`` int64, the position fed to the positional encoding; 0..L-1 if None.
+        cache: a key-value cache of the denoiser's own making, for generation.
+    """
+
+    causal: bool = False
+    document_ids: Tensor | None = None
+    padding: Tensor | None = None
+    positions: Tensor | None = None
+    cache: object | None = None
+
+    def features(self) -> frozenset[str]:
+        """Names of what is asked for, in the words of a denoiser's ``supports``."""
+        asked = {
+            "causal": self.causal,
+            "document_ids": self.document_ids is not None,
+            "padding": self.padding is not None,
+            "positions": self.positions is not None,
+            "cache": self.cache is not None,
+        }
+        return frozenset(name for name, used in asked.items() if used)
+
+    def to(self, device: torch.device) -> Attention:
+        """The same on `device`."""
+        return evolve(
+            self,
+            document_ids=_to(self.document_ids, device),
+            padding=_to(self.padding, device),
+            positions=_to(self.positions, device),
+        )
+
+
+@frozen(kw_only=True)
+class Batch:
+    """Blocks of clean text, as the data room hands them out.
+
+    Attributes:
+        tokens: x0, ``[B, L]`` int64.
+        real: ``[B, L]`` bool, True for tokens that count (False: padding); None means all.
+        maskable: ``[B, L]`` bool, True where a token may be masked and scored; None means all
+            real ones (a protocol that never masks BOS sets it).
+        document_ids: ``[B, L]`` int64 or None, for attention inside documents.
+        rows: ``[B]`` int64, the block numbers in the data set.
+    """
+
+    tokens: Tensor
+    real: Tensor | None = None
+    maskable: Tensor | None = None
+    document_ids: Tensor | None = None
+    rows: Tensor | None = None
+
+    def scored(self) -> Tensor:
+        """Where a token may be masked and counts towards the loss: ``[B, L]`` bool."""
+        if self.maskable is not None:
+            return self.maskable
+        if self.real is not None:
+            return self.real
+        return self.tokens >= 0  # every id is, so: everywhere
+
+    def attention(self, *, causal: bool = False) -> Attention:
+        """The attention this batch asks for."""
+        return Attention(causal=causal, document_ids=self.document_ids, padding=self.real)
+
+
+@frozen(kw_only=True)
+class Noised:
+    """One micro-batch made ready for the network by an objective.
+
+    Attributes:
+        inputs: ``[B, L]`` int64, what the denoiser sees.
+        targets: ``[B, L]`` int64, what it should say at each position.
+        in_loss: ``[B, L]`` bool, the positions whose cross-entropy counts. Logits are computed
+            at these positions only.
+        weights: ``[B, L]`` float32, the weight of each counted cross-entropy (elsewhere ignored).
+        t: ``[B]`` float32 for a denoiser that is conditioned on it, or None.
+        attention: who sees whom.
+        denominator: float64 scalar, this micro-batch's share of the normaliser. The loop sums
+            the shares over micro-batches and ranks and divides the loss by the sum.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    in_loss: Tensor
+    weights: Tensor
+    t: Tensor | None
+    attention: Attention
+    denominator: Tensor
+
+    def to(self, device: torch.device) -> Noised:
+        """The same on `device`; the denominator stays where it is."""
+        return evolve(
+            self,
+            inputs=self.inputs.to(device, non_blocking=True),
+            targets=self.targets.to(device, non_blocking=True),
+            in_loss=self.in_loss.to(device, non_blocking=True),
+            weights=self.weights.to(device, non_blocking=True),
+            t=_to(self.t, device),
+            attention=self.attention.to(device),
+        )
+
+
+class Loss(NamedTuple):
+    """What an objective's loss returns: a tuple of tensors, so that FSDP sees every one of them.
+
+    Attributes:
+        total: scalar float32 with gradient, the weighted *sum* of cross-entropies in nats; the
+            loop divides it by the global denominator.
+        nll: ``[B]`` float32, detached: each row's unweighted sum of cross-entropies in nats.
+        count: ``[B]`` int64: how many positions that sum has.
+    """
+
+    total: Tensor
+    nll: Tensor
+    count: Tensor
+
+
+class Bound(NamedTuple):
+    """An estimate of −log p of each row.
+
+    Attributes:
+        nats: ``[B]`` float64, one unbiased draw of the NELBO of each row (or its exact NLL).
+        tokens: ``[B]`` int64, how many tokens of the row that covers.
+    """
+
+    nats: Tensor
+    tokens: Tensor
+
+
+@frozen(kw_only=True)
+class Measurement:
+    """A number and its error.
+
+    Attributes:
+        value: the estimate.
+        stderr: its standard error, in the same unit; 0.0 only for what is known exactly.
+        unit: such as ``nats/token``, ``bits/token``, or empty for a pure number.
+    """
+
+    value: float
+    stderr: float
+    unit: str = ""
+
+
+@frozen(kw_only=True)
+class Generation:
+    """A state of a sampler on its way from masks to text.
+
+    Attributes:
+        tokens: ``[B, L]`` int64; positions not yet decided hold the mask id.
+        step: number of steps done.
+        network_evaluations: how many times the network was called so far.
+    """
+
+    tokens: Tensor
+    step: int
+    network_evaluations: int
+
+
+Metrics = Mapping[str, float | int]
+"""One line of metrics: ``step``, ``tokens``, ``seconds`` and named figures."""
+
+
+def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device, non_blocking=True)
