@@ -148,12 +148,12 @@ class Loss(NamedTuple):
         total: scalar float32 with gradient, the weighted *sum* of cross-entropies in nats; the
             loop divides it by the global denominator.
         nll: ``[B]`` float32, detached: each row's unweighted sum of cross-entropies in nats.
-        count: ``[B]`` int64: how many positions that sum has.
+        tokens: ``[B]`` int64: how many positions that sum has.
     """
 
     total: Tensor
     nll: Tensor
-    count: Tensor
+    tokens: Tensor
 
 
 class Bound(NamedTuple):
