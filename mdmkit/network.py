@@ -1,0 +1,121 @@
+"""The network of a run, and the one way to call it.
+
+The whole computation on a denoiser (backbone, head, loss) runs inside the forward of one root
+module. That is what gets sharded: FSDP gathers the parameters of the head as well, and sees every
+tensor that leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+from attrs import frozen
+from torch import nn
+
+from mdmkit.draws import derive_seed
+from mdmkit.protocols import Denoiser, ObjectiveContext, RunFacts
+
+if TYPE_CHECKING:
+    from mdmkit.protocols import Objective, TimeSampler, Vocabulary
+    from mdmkit.recipe import Recipe
+
+T = TypeVar("T")
+
+
+class Root(nn.Module):
+    """The module that is sharded: its forward runs a function of the denoiser."""
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        """Hold `denoiser`, a `mdmkit.protocols.Denoiser`."""
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, function: Callable[[Denoiser], T]) -> T:
+        """``function(denoiser)``, which returns a tensor or a tuple of tensors."""
+        return function(cast("Denoiser", self.denoiser))
+
+
+@frozen(eq=False)
+class InferenceCall:
+    """Runs a function of the denoiser: eval mode, no gradient, the recipe's precision."""
+
+    root: nn.Module
+    device: torch.device
+    precision: str
+
+    def __call__(self, function: Callable[[Denoiser], T]) -> T:
+        """``function(denoiser)``; whether the network is in training mode is put back after."""
+        training = self.root.training
+        self.root.eval()
+        try:
+            with torch.no_grad(), autocast(self.device, self.precision):
+                return cast("T", self.root(function))
+        finally:
+            self.root.train(training)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """The autocast of a precision: bfloat16 for ``bf16``, nothing for ``fp32``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, *parts: int | str) -> Iterator[None]:
+    """torch's global generators seeded by `parts` inside, and as they were after."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(derive_seed(*parts))
+        yield
+
+
+def build_root(recipe: Recipe, vocab: Vocabulary, device: torch.device) -> Root:
+    """The network of `recipe` with its seeded initial weights, on `device`, in float32."""
+    with seeded(torch.device("cpu"), recipe.run.seed, "weights"):
+        denoiser = recipe.denoiser.build(vocab)
+    return Root(denoiser).to(device)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` is CUDA where there is one, else the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@frozen(kw_only=True)
+class Live:
+    """The components of a recipe brought to life.
+
+    Attributes:
+        objective: what is trained.
+        time_sampler: the live one, whose optional ``observe`` the loop calls.
+        stateful: components with state, by table name, to be checkpointed.
+    """
+
+    objective: Objective
+    time_sampler: TimeSampler
+    stateful: dict[str, Any]
+
+
+def bring_to_life(recipe: Recipe, facts: RunFacts) -> Live:
+    """Build every component that training and evaluation share.
+
+    Args:
+        recipe: with its options objects.
+        facts: what a component's ``build(facts)`` may ask for.
+    """
+    tables = ("noise_schedule", "time_sampler", "mask_pattern", "loss_weighting")
+    live = {table: _live(getattr(recipe, table), facts) for table in tables}
+    context = ObjectiveContext(vocab=facts.vocab, length=facts.length, **live)
+    live["objective"] = recipe.objective.build(context)
+    stateful = {
+        table: component for table, component in live.items() if hasattr(component, "state_dict")
+    }
+    return Live(objective=live["objective"], time_sampler=live["time_sampler"], stateful=stateful)
+
+
+def _live(options: Any, facts: RunFacts) -> Any:
+    return options.build(facts) if hasattr(options, "build") else options
