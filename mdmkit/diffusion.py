@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 TINY = 2.0**-64
 """The smallest u or t that is ever used: times stay strictly inside (0, 1)."""
@@ -29,14 +29,15 @@ def mask_tokens(x0: Tensor, mask: Tensor, mask_id: int) -> Tensor:
 
 
 def masked_logits(logits: Tensor, mask_id: int) -> Tensor:
-    """The logits in float32 with the mask's at −∞: a mask is never predicted (SUBS, MDLM §3.2.3).
+    """The logits, in float32 at least, with the mask's at −∞ (SUBS: a mask is never predicted).
 
     Args:
         logits: ``[..., V]``.
         mask_id: the id whose probability is set to zero.
     """
-    index = torch.tensor([mask_id], device=logits.device)
-    return logits.float().index_fill(-1, index, -torch.inf)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    is_mask = torch.arange(logits.shape[-1], device=logits.device) == mask_id
+    return logits.masked_fill(is_mask, -torch.inf)
 
 
 def subs_log_probs(logits: Tensor, xt: Tensor, mask_id: int) -> Tensor:
@@ -50,9 +51,7 @@ def subs_log_probs(logits: Tensor, xt: Tensor, mask_id: int) -> Tensor:
     Returns:
         ``[B, L, V]`` float32 (float64 for float64 logits); each row sums to 1 in probability.
     """
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    index = torch.tensor([mask_id], device=logits.device)
-    log_p_x0 = logits.index_fill(-1, index, -torch.inf).log_softmax(-1)
+    log_p_x0 = masked_logits(logits, mask_id).log_softmax(-1)
     carried = torch.full_like(log_p_x0, -torch.inf).scatter_(-1, xt.unsqueeze(-1), 0.0)
     return torch.where((xt == mask_id).unsqueeze(-1), log_p_x0, carried)
 
@@ -68,7 +67,7 @@ def masked_nll(logits: Tensor, targets: Tensor, mask_id: int) -> Tensor:
     Returns:
         ``[N]`` float32 nats.
     """
-    return F.cross_entropy(masked_logits(logits, mask_id), targets, reduction="none")
+    return functional.cross_entropy(masked_logits(logits, mask_id), targets, reduction="none")
 
 
 def sum_by_row(values: Tensor, where: Tensor) -> Tensor:

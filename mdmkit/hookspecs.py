@@ -118,12 +118,13 @@ def mdmkit_mask_patterns() -> Mapping[str, type[protocols.MaskPattern]]:
     """Which positions are masked, for the table ``[mask_pattern]``.
 
     ``mask(rate [B], noise [B, L], member [B], maskable [B, L]) -> [B, L] bool`` is called by the
-    objective for each micro-batch; ``rate(rate, member)`` states the marginal mask rate; ``group``
-    says how many consecutive rows share one sequence and one row of noise, and
-    ``every_context`` whether every set of visible tokens keeps a positive probability.
+    objective for each micro-batch; ``rate(rate, member, size)`` states the marginal mask rate;
+    ``group`` says how many consecutive rows share one sequence and one row of noise,
+    ``every_context`` whether every set of visible tokens keeps a positive probability, and
+    ``count_law`` how the number of masks follows from the rate.
 
     Invariants: the mask is a function of its arguments, a subset of ``maskable``, and masks each
-    maskable position with probability ``rate(rate, member)``.
+    maskable position with probability ``rate(rate, member, size)``.
 
     Example::
 
@@ -131,8 +132,9 @@ def mdmkit_mask_patterns() -> Mapping[str, type[protocols.MaskPattern]]:
         class Independent:
             group: ClassVar[int] = 1
             every_context: ClassVar[bool] = True
+            count_law: ClassVar[str] = "binomial"
 
-            def rate(self, rate, member): return rate
+            def rate(self, rate, member, size): return rate
             def mask(self, rate, noise, member, maskable):
                 return (noise < rate[:, None]) & maskable
 

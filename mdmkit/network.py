@@ -19,8 +19,9 @@ from mdmkit.draws import derive_seed
 from mdmkit.protocols import Denoiser, ObjectiveContext, RunFacts
 
 if TYPE_CHECKING:
-    from mdmkit.protocols import Objective, TimeSampler, Vocabulary
+    from mdmkit.protocols import Objective, TimeSampler
     from mdmkit.recipe import Recipe
+    from mdmkit.values import Vocabulary
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ Nothing here imports torch at run time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -98,10 +98,16 @@ class TimeSampler(Protocol):
         """The density for optimizer step `step` (0-based)."""
 
 
+CountLaw = Literal["binomial", "ceiling", "other"]
+
+
 class MaskPattern(Protocol):
     """Which positions are masked, given how many should be.
 
     Attributes:
+        count_law: how the number of masked tokens follows from the rate r of a row with n
+            maskable tokens: ``binomial``: Bin(n, r). ``ceiling``: ⌈r·n⌉, the subset uniform.
+            ``other``: anything else.
         group: how many consecutive rows of the global batch share one sequence and one row of
             noise (1: none; 2: twins such as complementary masks).
         every_context: whether every set of visible tokens has positive probability (else some
@@ -116,12 +122,17 @@ class MaskPattern(Protocol):
     def every_context(self) -> bool:
         """Whether every set of visible tokens stays possible."""
 
-    def rate(self, rate: Tensor, member: Tensor) -> Tensor:
+    @property
+    def count_law(self) -> CountLaw:
+        """How the number of masked tokens follows from the rate."""
+
+    def rate(self, rate: Tensor, member: Tensor, size: Tensor) -> Tensor:
         """The marginal mask rate of a row that was asked for `rate`.
 
         Args:
             rate: 1 − alpha_t, ``[B]`` in (0, 1).
             member: ``[B]`` int64 in [0, group): which twin the row is.
+            size: ``[B]``, how many maskable tokens the row has.
 
         Returns:
             ``[B]``: P(position is masked); `rate` itself unless the pattern says otherwise.
@@ -190,7 +201,7 @@ class Denoiser(Protocol):
     """A network that says what is under the masks: ``unembed(denoiser(xt)) -> logits``."""
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks(self) -> Iterable[nn.Module]:
         """The repeated layers, in order: what is sharded, checkpointed and compiled."""
 
     def __call__(

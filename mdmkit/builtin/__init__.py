@@ -1,0 +1,1 @@
+"""The components we ship; loaded by dotted name, with no privilege that a plugin lacks."""

@@ -1,0 +1,201 @@
+"""What is trained: masked diffusion, and the autoregressive baseline on the same network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from mdmkit.diffusion import (
+    mask_tokens,
+    masked_nll,
+    sum_by_row,
+    time_at_mask_rate,
+    uniform_subset,
+)
+from mdmkit.hookspecs import hookimpl
+from mdmkit.options import option
+from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction, Stratification
+from mdmkit.values import Batch, Bound, Loss, Noised, Vocabulary
+
+
+@frozen(kw_only=True)
+class MaskedDiffusion:
+    """Masked diffusion (MDLM, arXiv 2406.07524; MD4, arXiv 2406.04329).
+
+    The time of each row is drawn from the time sampler, its masks from the mask pattern at rate
+    1 − alpha_t, and the cross-entropies at masked positions are weighted by the loss weighting.
+    """
+
+    stratification: Stratification = option(
+        "jittered", doc="how t is spread over the global batch: iid, jittered, offset or mirrored"
+    )
+    needs: ClassVar[frozenset[str]] = frozenset()
+    prediction: ClassVar[Prediction] = "masked"
+
+    def build(self, context: ObjectiveContext) -> LiveMaskedDiffusion:
+        """The live objective."""
+        return LiveMaskedDiffusion(options=self, context=context)
+
+
+@frozen(kw_only=True, eq=False)
+class LiveMaskedDiffusion:
+    """`MaskedDiffusion` with the components it is made of."""
+
+    options: MaskedDiffusion
+    context: ObjectiveContext
+    exact: ClassVar[bool] = False
+
+    @property
+    def group(self) -> int:
+        """Rows that share one sequence: the mask pattern's twins."""
+        return self.context.mask_pattern.group
+
+    def corrupt(self, batch: Batch, draws: Draws) -> Noised:
+        """Draw times and masks, and weigh the masked positions."""
+        parts = self.context
+        density = parts.time_sampler.at(draws.step)
+        t = density.icdf(draws.strata("time", self.options.stratification, group=self.group))
+        alpha_t, dalpha_t = parts.noise_schedule.alpha(t), parts.noise_schedule.dalpha(t)
+
+        maskable = batch.scored()  # [B, L]
+        noise = draws.uniform("mask", maskable.shape[-1], group=self.group)
+        mask = parts.mask_pattern.mask(1 - alpha_t, noise, draws.rows % self.group, maskable)
+        mask_count, token_count = mask.sum(-1).double(), maskable.sum(-1).double()
+
+        weights = parts.loss_weighting.weight(
+            t=t,
+            alpha_t=alpha_t,
+            dalpha_t=dalpha_t,
+            density=density.density(t),
+            mask=mask,
+            mask_count=mask_count,
+            token_count=token_count,
+            step=draws.step,
+        )
+        weights = weights.reshape(len(t), -1).expand(mask.shape)  # [B] or [B, L] to [B, L]
+        if parts.loss_weighting.normalizer == "sequence":
+            weights = weights / mask_count.clamp(min=1)[:, None]
+        denominators = {
+            "tokens": token_count.sum(),
+            "masked": mask_count.sum(),
+            "weights": (weights * mask).sum(),
+            "sequence": torch.tensor(float(len(t)), dtype=torch.float64),
+        }
+        return Noised(
+            inputs=mask_tokens(batch.tokens, mask, parts.vocab.mask_id),
+            targets=batch.tokens,
+            in_loss=mask,
+            weights=weights.float(),
+            t=t.float(),
+            attention=batch.attention(),
+            denominator=denominators[parts.loss_weighting.normalizer],
+        )
+
+    def loss(self, denoiser: Denoiser, noised: Noised) -> Loss:
+        """The weighted sum of the masked cross-entropies."""
+        return weighted_loss(denoiser, noised, self.context.vocab.mask_id)
+
+    def bound(self, denoiser: Denoiser, batch: Batch, draws: Draws) -> Bound:
+        """One draw of the NELBO as the any-order autoregressive loss: exact masks, no weight.
+
+        With k uniform on 1..n and a uniform subset of k masked tokens, n·(mean cross-entropy of
+        the k) has the expectation Σ_k h_k = ∫ n·h dt (arXiv 2110.02037, eq. 5). It does not
+        depend on schedule, time sampler or weighting, and has no end-point terms.
+        """
+        maskable = batch.scored()
+        token_count = maskable.sum(-1)
+        u = draws.strata("bound/time", "jittered").to(batch.tokens.device)
+        noise = draws.uniform("bound/mask", maskable.shape[-1]).to(batch.tokens.device)
+        count = (u * token_count).ceil().long()  # uniform on 1..n
+        mask = uniform_subset(noise, count, maskable)
+        rate = count.double() / token_count.clamp(min=1)
+        t = time_at_mask_rate(self.context.noise_schedule.alpha, rate)
+        xt = mask_tokens(batch.tokens, mask, self.context.vocab.mask_id)
+        h = denoiser(xt, t=t.float(), attention=batch.attention())
+        nll = masked_nll(denoiser.unembed(h[mask]), batch.tokens[mask], self.context.vocab.mask_id)
+        total = sum_by_row(nll.double(), mask)
+        return Bound(nats=total * token_count / count.clamp(min=1), tokens=token_count)
+
+
+@frozen(kw_only=True)
+class Autoregressive:
+    """Next-token prediction with causal attention: the baseline, on the same network and data.
+
+    The input is the text shifted right by one, with BOS (else EOS, else the mask) in front, so
+    the first token is predicted, too, and the NLL covers the same tokens as the NELBO.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"causal"})
+    prediction: ClassVar[Prediction] = "next_token"
+
+    def build(self, context: ObjectiveContext) -> LiveAutoregressive:
+        """The live objective."""
+        return LiveAutoregressive(context=context)
+
+
+@frozen(kw_only=True, eq=False)
+class LiveAutoregressive:
+    """`Autoregressive` for one vocabulary."""
+
+    context: ObjectiveContext
+    exact: ClassVar[bool] = True
+    group: ClassVar[int] = 1
+
+    def corrupt(self, batch: Batch, draws: Draws) -> Noised:  # noqa: ARG002 - nothing is random
+        """Shift the text; every scored token is in the loss with weight 1."""
+        scored = batch.scored()
+        return Noised(
+            inputs=shift_right(batch.tokens, start_id(self.context.vocab)),
+            targets=batch.tokens,
+            in_loss=scored,
+            weights=torch.ones(scored.shape),
+            t=None,
+            attention=batch.attention(causal=True),
+            denominator=scored.sum().double(),
+        )
+
+    def loss(self, denoiser: Denoiser, noised: Noised) -> Loss:
+        """The sum of the next-token cross-entropies."""
+        return weighted_loss(denoiser, noised, self.context.vocab.mask_id)
+
+    def bound(self, denoiser: Denoiser, batch: Batch, draws: Draws) -> Bound:
+        """The exact NLL of each row in nats."""
+        noised = self.corrupt(batch, draws)
+        h = denoiser(noised.inputs, attention=noised.attention)
+        logits = denoiser.unembed(h[noised.in_loss])
+        nll = masked_nll(logits, batch.tokens[noised.in_loss], self.context.vocab.mask_id)
+        total = sum_by_row(nll.double(), noised.in_loss)
+        return Bound(nats=total, tokens=noised.in_loss.sum(-1))
+
+
+def weighted_loss(denoiser: Denoiser, noised: Noised, mask_id: int) -> Loss:
+    """The weighted sum of cross-entropies over ``noised.in_loss``; logits exist only there."""
+    h = denoiser(noised.inputs, t=noised.t, attention=noised.attention)
+    here = noised.in_loss
+    nll = masked_nll(denoiser.unembed(h[here]), noised.targets[here], mask_id)  # [N]
+    return Loss(
+        total=(nll * noised.weights[here]).sum(),
+        nll=sum_by_row(nll.detach(), here),
+        tokens=here.sum(-1),
+    )
+
+
+def shift_right(tokens: Tensor, first: int) -> Tensor:
+    """``[B, L]`` with `first` in front and the last token gone: inputs of next-token prediction."""
+    return torch.cat([torch.full_like(tokens[:, :1], first), tokens[:, :-1]], dim=-1)
+
+
+def start_id(vocab: Vocabulary) -> int:
+    """What stands in front of the first token: BOS, else EOS, else the mask."""
+    found = (vocab.bos_id, vocab.eos_id, vocab.mask_id)
+    return next(token for token in found if token is not None)
+
+
+@hookimpl
+def mdmkit_objectives() -> Mapping[str, type]:
+    """The objectives of this module."""
+    return {"masked_diffusion": MaskedDiffusion, "autoregressive": Autoregressive}
