@@ -206,7 +206,8 @@ class OutputLayer(nn.Module):
         x = cast("Tensor", self.norm_final(x))
         if self.adaLN_modulation is None or conditioning is None:
             return x
-        shift, scale = self.adaLN_modulation(conditioning)[:, None].chunk(2, dim=-1)
+        modulation: Tensor = self.adaLN_modulation(conditioning)[:, None]  # [B, 1, 2D]
+        shift, scale = modulation.chunk(2, dim=-1)
         return x * (1 + scale) + shift
 
 
