@@ -13,6 +13,7 @@ import attrs
 from attrs import NOTHING, Attribute
 
 METADATA_KEY = "mdmkit.bounds"
+DEFAULT_USE = "mdmkit.default_use"
 
 
 @attrs.frozen(kw_only=True)
@@ -84,3 +85,21 @@ def option(
     if factory is not None:
         return attrs.field(factory=factory, validator=_validate, metadata=metadata)
     return attrs.field(default=default, validator=_validate, metadata=metadata)
+
+
+def component(default: str, *, doc: str = "") -> Any:
+    """Declare a field that holds another component, with the one a recipe gets if it says none.
+
+    The field's type is the protocol of a hook (``start: protocols.TimeSampler``); a recipe fills
+    it with a sub-table that has ``use``. A field that must always be chosen needs no
+    `component`: its type alone makes it one.
+
+    Args:
+        default: the name that ``use`` has where the recipe leaves it out. It is looked up when a
+            recipe is read; from Python the field is required.
+        doc: what the component is for.
+
+    Returns:
+        An attrs field, to be used in a frozen, keyword-only attrs class.
+    """
+    return attrs.field(metadata={DEFAULT_USE: default, METADATA_KEY: Bounds(doc=doc)})

@@ -1,0 +1,48 @@
+"""Scalars of a recipe: nothing is coerced but an integer to a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mdmkit.problems import found, invalid
+
+WORDS: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+    Path: "a string",
+}
+
+
+def _exactly(kind: type, value: object, _: Any = None) -> Any:
+    if type(value) is not kind:
+        raise invalid(f"expected {WORDS[kind]}, got {found(value)}")
+    return value
+
+
+def _float(value: object, _: Any) -> float:
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            raise invalid("expected a number, got an integer too large for one") from None
+    number: float = _exactly(float, value)
+    if not math.isfinite(number):
+        raise invalid(f"expected a finite number, got {found(number)}")
+    return number
+
+
+def _path(value: object, _: Any) -> Path:
+    return value if isinstance(value, Path) else Path(_exactly(str, value))
+
+
+SCALARS: dict[type, Callable[[Any, Any], Any]] = {
+    **{kind: partial(_exactly, kind) for kind in (bool, int, str)},
+    float: _float,
+    Path: _path,
+}
