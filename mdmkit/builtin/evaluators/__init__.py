@@ -1,0 +1,14 @@
+"""Evaluators: numbers about a trained network, each with its standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mdmkit.builtin.evaluators.nelbo import Nelbo
+from mdmkit.hookspecs import hookimpl
+
+
+@hookimpl
+def mdmkit_evaluators() -> Mapping[str, type]:
+    """The evaluators of this package."""
+    return {"nelbo": Nelbo}

@@ -1,0 +1,53 @@
+"""Left-to-right sampling, for networks that predict the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from mdmkit.builtin.samplers.categorical import draw_tokens
+from mdmkit.options import option
+from mdmkit.protocols import Prediction, SamplerContext
+from mdmkit.values import Attention, Generation, Vocabulary
+
+
+@frozen(kw_only=True)
+class AutoregressiveSampler:
+    """One token after the other, from the left, each given all before it.
+
+    The network sees what it saw in training: the text shifted right by one, with BOS (else EOS,
+    else the mask) in front. It keeps no cache, so each token costs a call on the whole length.
+    """
+
+    temperature: float = option(1.0, gt=0, doc="divides the logits; 1: as trained")
+    prediction: ClassVar[Prediction] = "next_token"
+
+    def generate(self, tokens: Tensor, context: SamplerContext) -> Iterator[Generation]:
+        """Fill the masks of ``tokens [B, L]``; see `mdmkit.protocols.Sampler`.
+
+        A token that is visible from the start conditions those to its right only.
+        """
+        mask_id, calls = context.vocab.mask_id, 0
+        first = torch.full_like(tokens[:, :1], start_id(context.vocab))
+        noise = context.uniform()  # [B, L], one number a token
+        for i in range(tokens.shape[1]):
+            hidden = tokens[:, i] == mask_id  # [B]
+            if hidden.any():
+                # the masks still to the right do no harm: attention is causal
+                inputs = torch.cat([first, tokens[:, :-1]], dim=-1)
+                logits = context.logits(inputs, None, Attention(causal=True))[:, i]  # [B, V]
+                calls += 1
+                drawn = draw_tokens(logits, noise[:, i], mask_id, self.temperature)
+                tokens = tokens.clone()
+                tokens[:, i] = torch.where(hidden, drawn, tokens[:, i])
+            yield Generation(tokens=tokens, step=i + 1, network_evaluations=calls)
+
+
+def start_id(vocab: Vocabulary) -> int:
+    """What stands in front of the first token: BOS, else EOS, else the mask."""
+    found = (vocab.bos_id, vocab.eos_id, vocab.mask_id)
+    return next(token for token in found if token is not None)

@@ -1,0 +1,1 @@
+"""A checkpoint and an evaluator to numbers with errors and provenance; a checkpoint to text."""

@@ -1,0 +1,99 @@
+"""Runs an evaluator, and refuses numbers without errors."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import asdict, frozen
+
+from mdmkit.errors import PluginError
+from mdmkit.protocols import EvaluationContext, Evaluator
+from mdmkit.values import Measurement
+
+Progress = Callable[[int, int], object]
+"""Called with (done, total)."""
+
+
+@frozen(kw_only=True)
+class Result:
+    """What an evaluator found.
+
+    Attributes:
+        label: the evaluator's name in the recipe, as in ``[evaluators.<label>]``.
+        measurements: by name, each with its standard error.
+        provenance: what was measured on what, as plain JSON.
+    """
+
+    label: str
+    measurements: Mapping[str, Measurement]
+    provenance: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON."""
+        return {
+            "label": self.label,
+            "measurements": {name: asdict(number) for name, number in self.measurements.items()},
+            "provenance": dict(self.provenance),
+        }
+
+
+def run_evaluation(
+    evaluator: Evaluator,
+    context: EvaluationContext,
+    *,
+    label: str = "",
+    progress: Progress | None = None,
+) -> Result:
+    """Do all the work of an evaluator. With several ranks, every rank calls this.
+
+    Args:
+        evaluator: its options.
+        context: what it may use.
+        label: its name in the recipe, for messages.
+        progress: called as ``progress(done, total)`` before the first and after each update.
+
+    Raises:
+        PluginError: where it gives no number, a number without a finite error, or a provenance
+            that is not plain JSON.
+    """
+    evaluation = evaluator.build(context)
+    total = len(evaluation)
+    for index in range(total):
+        if progress is not None:
+            progress(index, total)
+        evaluation.update(index)
+    if progress is not None:
+        progress(total, total)
+    measurements = dict(evaluation.compute())
+    name = f'evaluator "{label or type(evaluator).__name__}"'
+    _require_errors(name, measurements)
+    return Result(
+        label=label, measurements=measurements, provenance=_plain(name, evaluation.provenance)
+    )
+
+
+def _require_errors(name: str, measurements: Mapping[str, Any]) -> None:
+    if not measurements:
+        raise PluginError(f"{name}: compute() returned no numbers; expected at least one")
+    for key, number in measurements.items():
+        if not isinstance(number, Measurement):
+            raise PluginError(
+                f"{name}: {key} is {number!r}; expected a Measurement(value=..., stderr=...)"
+            )
+        if not math.isfinite(number.value):
+            raise PluginError(f"{name}: {key} is {number.value}; expected a finite number")
+        if not (math.isfinite(number.stderr) and number.stderr >= 0):
+            raise PluginError(
+                f"{name}: the standard error of {key} is {number.stderr}; expected a finite "
+                "number >= 0 (0 only for what is known exactly)"
+            )
+
+
+def _plain(name: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(json.loads(json.dumps(dict(provenance), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{name}: its provenance is not plain JSON: {error}") from error
