@@ -1,0 +1,1 @@
+"""From text to blocks: corpora, tokenizers, tokens on disk, blocks ``[B, L]`` and their order."""

@@ -1,0 +1,66 @@
+"""Where the hub keeps the files of a split, so that a local copy can be read without the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mdmkit.data.reading import kind_of
+
+LAYOUTS: tuple[str, ...] = (
+    "<config>/<split>/*",
+    "<config>/<split>-*",
+    "<config>/<split>.*",
+    "<split>/*",
+    "<split>-*",
+    "data/<split>-*",
+    "data/<split>.*",
+    "<split>.*",
+)
+"""What is looked for, in this order; the first that matches decides. Each ``*`` stays inside a
+folder, and the file must be parquet, jsonl or txt."""
+
+
+def split_files(names: Iterable[str], *, config: str | None, split: str) -> list[str]:
+    """Out of the files of a data set, those of one split, sorted.
+
+    Args:
+        names: paths with forward slashes, relative to the top of the data set.
+        config: the configuration (subset), or None.
+        split: the split's name on the hub.
+
+    Returns:
+        The names, or an empty list where no layout fits.
+
+    >>> split_files(["plain_text/test/0.parquet", "README.md"], config="plain_text", split="test")
+    ['plain_text/test/0.parquet']
+    """
+    readable = sorted(n for n in names if kind_of(Path(n)))
+    for layout in LAYOUTS:
+        if "<config>" in layout and config is None:
+            continue
+        pattern = re.compile(
+            re.escape(layout)
+            .replace(r"\*", "[^/]*")
+            .replace("<config>", re.escape(config or ""))
+            .replace("<split>", re.escape(split))
+        )
+        found = [n for n in readable if pattern.fullmatch(n)]
+        if found:
+            return found
+    return []
+
+
+def expected_layout(config: str | None, split: str) -> str:
+    """The layouts in words, for a message."""
+    known = [x.replace("<split>", split) for x in LAYOUTS if config or "<config>" not in x]
+    return ", ".join(x.replace("<config>", config or "") for x in known) + (
+        " (parquet, jsonl or txt)"
+    )
+
+
+def folder_files(folder: Path) -> list[str]:
+    """All files under `folder`, relative to it, with forward slashes; hidden ones left out."""
+    relative = (f.relative_to(folder) for f in folder.rglob("*") if f.is_file())
+    return [f.as_posix() for f in relative if not any(p.startswith(".") for p in f.parts)]
