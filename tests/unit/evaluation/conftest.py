@@ -90,7 +90,7 @@ def make_context() -> Callable[..., EvaluationContext]:
             "noise_schedule": parts.noise_schedule,
             "tokenizer": None,
             "sampler": Ancestral(),
-            "blocks": lambda split: Blocks(tokens, real),
+            "blocks": lambda _split: Blocks(tokens, real),
             "draws": draws,
             "batch_size": 64,
             "device": cpu,

@@ -64,5 +64,5 @@ def test_refuses_numbers_without_errors(numbers, words):
 
 @pytest.mark.parametrize("provenance", [{"split": object()}, {"share": math.nan}])
 def test_refuses_provenance_that_is_not_json(provenance):
-    with pytest.raises(PluginError, match='"mine".*plain JSON'):
+    with pytest.raises(PluginError, match=r'"mine".*plain JSON'):
         run_evaluation(Fixed(numbers=GOOD, provenance=provenance), None, label="mine")

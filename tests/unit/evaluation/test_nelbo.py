@@ -50,9 +50,7 @@ def test_agrees_with_the_enumeration_over_all_masks(make_context):
 
 def test_is_unbiased_where_the_blocks_are_in_order_of_difficulty(make_context):
     network = TinyNetwork(1.0)
-    blocks = torch.stack(
-        sorted(random_blocks(12), key=lambda block: exact_nats(network, block))
-    )
+    blocks = torch.stack(sorted(random_blocks(12), key=lambda block: exact_nats(network, block)))
     exact = sum(exact_nats(network, block) for block in blocks) / blocks.numel()
     found = torch.tensor(
         [
