@@ -18,7 +18,7 @@ from mdmkit.errors import (
     TrainingError,
 )
 from mdmkit.hookspecs import hookimpl
-from mdmkit.options import option
+from mdmkit.options import component, option
 
 if TYPE_CHECKING:
     from mdmkit.evaluation.evaluate import evaluate
@@ -37,6 +37,7 @@ __all__ = [
     "RecipeError",
     "TrainingError",
     "__version__",
+    "component",
     "evaluate",
     "hookimpl",
     "load_recipe",

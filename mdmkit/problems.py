@@ -58,8 +58,12 @@ class Problem:
         return start
 
 
-class StructureError(Exception):
-    """Data that does not fit; carries every problem that was found."""
+class StructureError(ValueError):
+    """Data that does not fit; carries every problem that was found.
+
+    An options class may raise it when it is made, to name the key that is wrong; any other
+    ValueError is blamed on the table.
+    """
 
     def __init__(self, *problems: Problem) -> None:
         """Hold `problems`, at least one."""

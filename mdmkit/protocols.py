@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from mdmkit.recipe import Recipe
+
 T = TypeVar("T")
 Split = Literal["train", "validation", "test"]
 Prediction = Literal["masked", "next_token"]
@@ -270,6 +272,16 @@ class ObjectiveContext:
     time_sampler: TimeSampler
     mask_pattern: MaskPattern
     loss_weighting: LossWeighting
+
+
+class Checked(Protocol):
+    """What any component (tokenizer and packing too) may have besides its contract.
+
+    A component may also have ``needs``, a frozenset of features that the denoiser must support.
+    """
+
+    def check(self, recipe: Recipe) -> Iterable[str]:
+        """What it objects to in the rest of the recipe, in words; called by ``mdmkit check``."""
 
 
 class Objective(Protocol):

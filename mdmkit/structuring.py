@@ -21,7 +21,7 @@ from attrs import frozen
 from mdmkit.choices import USE, Choice, all_choices
 from mdmkit.options import DEFAULT_USE, METADATA_KEY
 from mdmkit.plugins import Catalogue
-from mdmkit.problems import Gather, Problem, found, invalid
+from mdmkit.problems import Gather, Problem, StructureError, found, invalid
 from mdmkit.scalars import SCALARS, WORDS
 from mdmkit.suggest import did_you_mean
 
@@ -40,9 +40,9 @@ def make_converter(
 ) -> cattrs.Converter:
     """Make the converter of recipes.
 
-    ``converter.structure(data, cls)`` raises `mdmkit.problems.StructureError` with every problem of the
-    data. ``converter.unstructure(value, cls)`` gives plain data, with ``use`` keys and without
-    what is unset (None), such that ``structure(unstructure(x)) == x``.
+    ``converter.structure(data, cls)`` raises `mdmkit.problems.StructureError` with every problem of
+    the data. ``converter.unstructure(value, cls)`` gives plain data, with ``use`` keys, without
+    what is unset (None), and such that ``structure(unstructure(x)) == x``.
 
     Args:
         catalogue: the components that ``use`` chooses from, wherever the type of a field *is*
@@ -127,6 +127,8 @@ class _Rules:
         gather.finish()
         try:
             return cls(**arguments)
+        except StructureError:
+            raise
         except (ValueError, TypeError) as error:  # what attrs validators raise
             message = error.args[0] if error.args else type(error).__name__
             raise invalid(str(message), table=True) from error

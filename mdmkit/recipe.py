@@ -1,0 +1,296 @@
+"""A recipe: everything that decides a run, as one frozen tree of typed options.
+
+The components in it are options objects that hooks provide; no name of one is known here beyond
+the defaults, and those are looked up like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import cattrs
+from attrs import Factory, frozen
+
+from mdmkit.data.packing import PACKINGS, PackingOptions
+from mdmkit.data.tokenizers import TOKENIZERS, TokenizerOptions
+from mdmkit.errors import RecipeError
+from mdmkit.options import DEFAULT_USE, component, option
+from mdmkit.plugins import Catalogue, load_catalogue
+from mdmkit.problems import StructureError, dotted, found, invalid
+from mdmkit.protocols import (
+    Corpus,
+    DenoiserOptions,
+    Evaluator,
+    LossWeighting,
+    MaskPattern,
+    NoiseSchedule,
+    ObjectiveOptions,
+    Sampler,
+    TimeSampler,
+    Tracker,
+)
+from mdmkit.recipe_check import cross_problems
+from mdmkit.recipe_files import Document, KeyPath, read_document, recipe_names, recipe_path
+from mdmkit.structuring import make_converter
+
+__all__ = [
+    "Data",
+    "LearningRate",
+    "Optimizer",
+    "Parallel",
+    "Recipe",
+    "Run",
+    "Train",
+    "check_recipe",
+    "differing_keys",
+    "dump_recipe",
+    "load_recipe",
+    "recipe_from_dict",
+    "recipe_hash",
+    "recipe_names",
+    "recipe_path",
+    "recipe_toml",
+]
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@frozen(kw_only=True)
+class Run:
+    """``[run]``: which run this is."""
+
+    name: str = option(doc="begins the name of the run's directory")
+    seed: int = option(1, ge=0, lt=2**63, doc="everything random is a function of it")
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a name that is not safe as that of a directory."""
+        if not _SAFE_NAME.fullmatch(self.name):
+            expected = "expected letters, digits and . _ -, with a letter or digit first"
+            raise invalid(f"{expected}; got {found(self.name)}", "name")
+
+
+@frozen(kw_only=True)
+class Data:
+    """``[data]``: which text, as which tokens, in which blocks."""
+
+    length: int = option(ge=2, doc="L, tokens a block")
+    corpus: Corpus
+    tokenizer: TokenizerOptions
+    packing: PackingOptions = component("packed", doc="how documents fill the blocks")
+
+
+@frozen(kw_only=True)
+class Train:
+    """``[train]``: how long, in which batches, and what is done on the way."""
+
+    steps: int = option(ge=1, doc="optimizer steps")
+    global_batch_size: int = option(ge=1, doc="rows a step, over all ranks and micro-batches")
+    micro_batch_size: int | None = option(
+        None, ge=1, doc="rows that a rank handles at once; unset: as many as it has"
+    )
+    precision: Literal["bf16", "fp32"] = option("bf16", doc="of the network's forward")
+    log_every: int = option(10, ge=1, doc="steps between lines of training metrics")
+    validate_every: int = option(1000, ge=0, doc="steps between validations; 0: only at the end")
+    validate_blocks: int = option(256, ge=0, doc="validation blocks that are read; 0: all")
+    validate_draws: int = option(1, ge=1, doc="Monte-Carlo draws for each of these blocks")
+    checkpoint_every: int = option(1000, ge=0, doc="steps between checkpoints; 0: only at the end")
+    keep_checkpoints: int = option(2, ge=0, doc="how many are kept; 0: all")
+    ema_decay: float = option(0.9999, ge=0, lt=1, doc="of the average of the weights; 0: none")
+    clip_norm: float = option(1.0, ge=0, doc="largest norm of the gradient; 0: not clipped")
+    max_nonfinite_steps: int = option(
+        10, ge=0, doc="more steps than that without a finite loss or gradient stop the run"
+    )
+
+
+@frozen(kw_only=True)
+class Optimizer:
+    """``[optimizer]``: AdamW (arXiv 1711.05101)."""
+
+    beta1: float = option(0.9, ge=0, lt=1, doc="decay of the mean of the gradients")
+    beta2: float = option(0.999, ge=0, lt=1, doc="decay of the mean of their squares")
+    eps: float = option(1e-8, gt=0, doc="added to the root of that mean")
+    weight_decay: float = option(0.0, ge=0, doc="times the learning rate, a step")
+
+
+@frozen(kw_only=True)
+class LearningRate:
+    """``[learning_rate]``: a linear warm-up to the peak, then one of four shapes."""
+
+    peak: float = option(3e-4, gt=0, doc="the highest learning rate")
+    shape: Literal["constant", "cosine", "linear", "wsd"] = option(
+        "constant", doc="after the warm-up; wsd stays at the peak and decays at the end"
+    )
+    warmup_steps: int = option(2500, ge=0, doc="steps of linear increase from 0")
+    final_fraction: float = option(0.0, ge=0, le=1, doc="of the peak, where a decay ends")
+    decay_fraction: float = option(0.2, gt=0, le=1, doc="wsd: last share of the run, that decays")
+
+
+@frozen(kw_only=True)
+class Parallel:
+    """``[parallel]``: how the network is spread over ranks."""
+
+    reshard_after_forward: bool = option(
+        True, doc="free gathered weights after the forward: less memory, more traffic"
+    )
+
+
+@frozen(kw_only=True)
+class Recipe:
+    """Everything that decides a run. Each attribute is a table of the file."""
+
+    run: Run
+    data: Data
+    denoiser: DenoiserOptions
+    noise_schedule: NoiseSchedule = component("linear")
+    time_sampler: TimeSampler = component("uniform")
+    mask_pattern: MaskPattern = component("independent")
+    loss_weighting: LossWeighting = component("elbo")
+    objective: ObjectiveOptions = component("masked_diffusion")
+    sampler: Sampler = component("ancestral")
+    train: Train
+    optimizer: Optimizer = Optimizer()
+    learning_rate: LearningRate = LearningRate()
+    parallel: Parallel = Parallel()
+    evaluators: Mapping[str, Evaluator] = Factory(dict)
+    trackers: Mapping[str, Tracker] = Factory(dict)
+
+
+def load_recipe(
+    source: str | Path, overrides: Sequence[str] = (), *, catalogue: Catalogue | None = None
+) -> Recipe:
+    """Read, check and structure a recipe.
+
+    Args:
+        source: a TOML file, or the bare name of a shipped recipe.
+        overrides: ``table.key=value``, each as given to ``--set``.
+        catalogue: the components to choose from; all installed ones by default.
+
+    Returns:
+        The recipe, with every default filled in.
+
+    Raises:
+        RecipeError: with every problem of the recipe, one line each, which names the file,
+            the table and the key.
+        PluginError: where installed plugins collide.
+    """
+    catalogue = load_catalogue() if catalogue is None else catalogue
+    return _structure(read_document(source, overrides, _default_uses(Recipe)), catalogue)
+
+
+def recipe_from_dict(
+    data: Mapping[str, Any], where: str = "resolved.json", *, catalogue: Catalogue | None = None
+) -> Recipe:
+    """A recipe from plain data, such as `dump_recipe` makes and a run directory keeps.
+
+    Args:
+        data: the tree.
+        where: what an error calls it.
+        catalogue: the components to choose from; all installed ones by default.
+
+    Raises:
+        RecipeError: with every problem, one line each.
+    """
+    catalogue = load_catalogue() if catalogue is None else catalogue
+    return _structure(Document.of(dict(data), where), catalogue)
+
+
+def _structure(document: Document, catalogue: Catalogue) -> Recipe:
+    try:
+        recipe = _converter(catalogue).structure(document.data, Recipe)
+    except StructureError as error:
+        raise RecipeError(document.lines(error.problems)) from error
+    problems = list(cross_problems(recipe))
+    if problems:
+        raise RecipeError(document.lines(problems))
+    return recipe
+
+
+def check_recipe(recipe: Recipe) -> list[str]:
+    """What does not fit together between the parts of a recipe, one line each.
+
+    `load_recipe` refuses a recipe that has any; this is for one that was made in Python.
+    """
+    return [problem.line() for problem in cross_problems(recipe)]
+
+
+def dump_recipe(recipe: Recipe, catalogue: Catalogue | None = None) -> dict[str, Any]:
+    """The recipe as plain data, with every default filled in and what is unset left out.
+
+    Raises:
+        PluginError: where a component is not registered with a hook.
+    """
+    catalogue = load_catalogue() if catalogue is None else catalogue
+    plain: dict[str, Any] = _converter(catalogue).unstructure(recipe, unstructure_as=Recipe)
+    return plain
+
+
+def recipe_toml(recipe: Recipe, catalogue: Catalogue | None = None) -> str:
+    """The recipe as a TOML file with every default filled in; it loads back to an equal one."""
+    import tomli_w  # here, since only writing needs it
+
+    return tomli_w.dumps(dump_recipe(recipe, catalogue))
+
+
+def recipe_hash(recipe: Recipe, catalogue: Catalogue | None = None) -> str:
+    """Eight hexadecimal digits that change with anything in the resolved recipe.
+
+    They begin the sha256 of its plain data as JSON with sorted keys.
+    """
+    plain = dump_recipe(recipe, catalogue)
+    # A table of free form may hold a TOML date, which JSON lacks: its text stands for it.
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """The keys in which two plain recipes differ, with both values.
+
+    >>> differing_keys({"train": {"steps": 10}}, {"train": {"steps": 20}})
+    ['train.steps: 10, 20']
+    """
+    left, right = dict(_leaves(a)), dict(_leaves(b))
+    absent = object()
+
+    def shown(value: object) -> str:
+        return "(not set)" if value is absent else json.dumps(value, default=str)
+
+    return [
+        f"{dotted(path)}: {shown(left.get(path, absent))}, {shown(right.get(path, absent))}"
+        for path in [*left, *(path for path in right if path not in left)]
+        if left.get(path, absent) != right.get(path, absent)
+    ]
+
+
+def _leaves(data: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _converter(catalogue: Catalogue) -> cattrs.Converter:
+    closed = {
+        TokenizerOptions: ("tokenizer", TOKENIZERS),
+        PackingOptions: ("packing", PACKINGS),
+    }
+    return make_converter(catalogue, closed)
+
+
+def _default_uses(cls: type, above: KeyPath = ()) -> dict[KeyPath, str]:
+    """The component that each table gets if the recipe names none, by path."""
+    attrs.resolve_types(cls)
+    uses = {}
+    for field in attrs.fields(cls):
+        path = (*above, field.name)
+        if DEFAULT_USE in field.metadata:
+            uses[path] = field.metadata[DEFAULT_USE]
+        elif isinstance(field.type, type) and attrs.has(field.type):
+            uses |= _default_uses(field.type, path)
+    return uses
