@@ -1,0 +1,184 @@
+"""`TextTokenizer`: text to ids and back, over the ``tokenizers`` library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import asdict, frozen
+
+from mdmkit.errors import DataError
+from mdmkit.files import write_atomic, write_json
+from mdmkit.suggest import did_you_mean
+from mdmkit.values import Vocabulary
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@frozen(kw_only=True)
+class SpecialTokens:
+    """The tokens that have a meaning, as strings; None where there is no such token."""
+
+    mask: str
+    bos: str | None = None
+    eos: str | None = None
+    pad: str | None = None
+
+
+@frozen(kw_only=True, slots=False)
+class TextTokenizer:
+    """A tokenizer of the ``tokenizers`` library and what its special tokens are.
+
+    Special tokens never come out of text: corpus text that looks like one is encoded as plain
+    text, and no template adds any. The packing alone puts them in.
+
+    Attributes:
+        backend: the library's tokenizer; use `wrap` to make one of these.
+        special: the special tokens.
+    """
+
+    backend: Tokenizer
+    special: SpecialTokens
+
+    @cached_property
+    def vocab(self) -> Vocabulary:
+        """Size and special ids. The size is the largest id plus one."""
+        ids = self.backend.get_vocab(with_added_tokens=True)
+        name = asdict(self.special)
+        return Vocabulary(
+            size=max(ids.values()) + 1,
+            mask_id=ids[self.special.mask],
+            **{f"{k}_id": None if name[k] is None else ids[name[k]] for k in ("bos", "eos", "pad")},
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the definition, independent of how its JSON is laid out."""
+        definition = [json.loads(self.backend.to_str()), asdict(self.special)]
+        return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without any special token; on as many threads as there are cores."""
+        found = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in found]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`; special tokens are kept, so that masks can be seen."""
+        return self.backend.decode(list(ids), skip_special_tokens=False)
+
+    def save(self, path: Path) -> None:
+        """Write the tokenizer to `path`, and its special tokens beside it.
+
+        The first file is the ``tokenizers`` library's own JSON, which has no room for ours;
+        ``tokenizer.json`` gets a neighbour ``tokenizer.special.json``.
+        """
+        write_json(_special_path(path), asdict(self.special) | {"fingerprint": self.fingerprint})
+        write_atomic(path, self.backend.to_str(pretty=False))
+
+
+def load_tokenizer(path: Path) -> TextTokenizer:
+    """Read back exactly what `TextTokenizer.save` wrote to `path`.
+
+    Raises:
+        DataError: where a file is missing, damaged, or not of the other.
+    """
+    beside = _special_path(path)
+    try:
+        facts = json.loads(beside.read_text(encoding="utf-8"))
+        special = SpecialTokens(**{k: facts[k] for k in ("mask", "bos", "eos", "pad")})
+        expected = facts["fingerprint"]
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{beside}: missing; it names the special tokens of {path.name} and is written with it"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{beside}: cannot be read ({error}); expected the file as saved"
+        ) from error
+    loaded = wrap(read_backend(path), special, where=str(path))
+    if loaded.fingerprint != expected:
+        raise DataError(f"{path}: not the tokenizer that was saved: its content has changed")
+    return loaded
+
+
+def wrap(backend: Tokenizer, special: SpecialTokens, *, where: str) -> TextTokenizer:
+    """Make `backend` ready: no special tokens out of text, no padding, no truncation.
+
+    Args:
+        backend: it is changed.
+        special: they must be in its vocabulary.
+        where: for the message.
+
+    Raises:
+        DataError: where a special token is not in the vocabulary, or the mask token is also
+            another one.
+    """
+    known = backend.get_vocab(with_added_tokens=True)
+    for role, token in asdict(special).items():
+        if token is not None and token not in known:
+            raise DataError(
+                f'{where}: the {role} token "{token}" is not in the vocabulary'
+                f"{did_you_mean(token, _special_looking(known))}"
+            )
+        if role != "mask" and token == special.mask:
+            raise DataError(
+                f'{where}: "{token}" is both the mask and the {role} token; the mask must be a '
+                "token of its own"
+            )
+    backend.encode_special_tokens = True
+    backend.no_padding()
+    backend.no_truncation()
+    return TextTokenizer(backend=backend, special=special)
+
+
+def read_backend(path: Path) -> Tokenizer:
+    """A ``tokenizer.json`` as the library's object.
+
+    Raises:
+        DataError: where it is missing or is none.
+    """
+    from tokenizers import Tokenizer
+
+    text = read_text(path, what="a tokenizer.json of the tokenizers library")
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as error:  # the library raises the base class itself
+        raise DataError(
+            f"{path}: not a tokenizer.json of the tokenizers library: {error}"
+        ) from error
+
+
+def read_text(path: Path, *, what: str) -> str:
+    """The content of a UTF-8 file.
+
+    Raises:
+        DataError: where it cannot be read; `what` says what was expected.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be read: {reason}; expected {what}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is not UTF-8; expected {what}") from error
+
+
+def _special_looking(known: dict[str, int]) -> list[str]:
+    return [token for token in known if token[:1] in "<[" and token[-1:] in ">]"]
+
+
+def _special_path(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.special.json")
+
+
+def describe(tokenizer: TextTokenizer) -> dict[str, Any]:
+    """Special tokens, size and fingerprint, as plain JSON."""
+    return asdict(tokenizer.special) | {
+        "vocab_size": tokenizer.vocab.size,
+        "fingerprint": tokenizer.fingerprint,
+    }
