@@ -48,3 +48,9 @@ class TrainingError(MdmkitError):
     """Training that cannot go on, such as too many non-finite steps."""
 
     exit_code: ClassVar[int] = 1
+
+
+class RunInterrupted(MdmkitError):
+    """A run that was asked to stop: it has saved, and says how to go on."""
+
+    exit_code: ClassVar[int] = 130

@@ -1,0 +1,231 @@
+"""Checkpoints: whole or not there, verified, and safe to open.
+
+A checkpoint is a directory ``step-…`` with the tensors in torch's distributed format, the plain
+facts in ``state.json``, and ``manifest.json`` with size and sha256 of every file. It is written
+under a temporary name and renamed when complete. torch's format notices neither a flipped byte
+nor an overwrite: what makes a checkpoint whole is that its manifest verifies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from mdmkit.environment import environment
+from mdmkit.errors import CheckpointError
+from mdmkit.files import sha256_file, sync_directory, sync_file, write_json
+from mdmkit.training.distributed import World
+from mdmkit.training.tensor_files import read_tensors, tensor_sizes, write_tensors
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
+Notify = Callable[[str], None]
+
+
+@frozen(kw_only=True)
+class Weights:
+    """A network's weights out of a checkpoint.
+
+    Attributes:
+        state: whole tensors on the CPU, named as in ``Root.state_dict()``.
+        step: the optimizer steps behind them.
+        ema: whether they are the averaged ones.
+    """
+
+    state: dict[str, Tensor]
+    step: int
+    ema: bool
+
+
+def checkpoints_dir(run_dir: Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return run_dir / "checkpoints"
+
+
+def save_checkpoint(
+    run_dir: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    *,
+    world: World,
+    keep: int,
+) -> None:
+    """Write the checkpoint of `step` and drop the oldest beyond `keep` (0: keep all).
+
+    Every rank calls it with its own shards.
+
+    Raises:
+        CheckpointError: where it cannot be written; older checkpoints are left as they were.
+    """
+    folder = checkpoints_dir(run_dir)
+    temporary, final = folder / f".tmp-{step_name(step)}", folder / step_name(step)
+    try:
+        if world.rank == 0:
+            folder.mkdir(exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+        world.barrier()
+        write_tensors(temporary, tensors, distributed=world.size > 1)
+        if world.rank == 0:
+            write_json(temporary / STATE, {"step": step, **facts})
+            write_json(temporary / MANIFEST, _manifest(temporary, step, world))
+            sync_directory(temporary)
+            if final.exists():
+                raise CheckpointError(f"{final}: exists already; nothing was overwritten")
+            temporary.rename(final)
+            sync_directory(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        last = steps_on_disk(run_dir)
+        kept = f"the checkpoint of step {last[-1]} is kept" if last else "there is none before it"
+        raise CheckpointError(
+            f"{final}: cannot be saved ({error.strerror or error}); {kept}. Make room or choose "
+            "another --runs-dir, then start the same command again: it goes on from there"
+        ) from error
+    if world.rank == 0 and keep > 0:
+        for old in steps_on_disk(run_dir)[:-keep]:
+            shutil.rmtree(folder / step_name(old))
+    world.barrier()
+
+
+def last_checkpoint(run_dir: Path, notify: Notify) -> Path | None:
+    """The newest whole checkpoint, or None.
+
+    Left-over temporaries are removed. A damaged checkpoint is set aside as ``bad-step-…`` and
+    said; the one before it is tried next.
+    """
+    folder = checkpoints_dir(run_dir)
+    for leftover in folder.glob(".tmp-*"):
+        shutil.rmtree(leftover)
+    for step in reversed(steps_on_disk(run_dir)):
+        path = folder / step_name(step)
+        problem = damage(path)
+        if problem is None:
+            return path
+        aside = _free_name(folder / f"bad-{path.name}")
+        path.rename(aside)
+        notify(f"{path}: {problem}; set aside as {aside.name}, trying the one before")
+    return None
+
+
+def load_checkpoint(path: Path, tensors: Mapping[str, Tensor], *, world: World) -> dict[str, Any]:
+    """Fill `tensors` in place from the checkpoint at `path` and return its facts.
+
+    Raises:
+        CheckpointError: where names or shapes differ from what the recipe builds.
+    """
+    found = tensor_sizes(path)
+    wanted = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != wanted:
+        odd = sorted(
+            name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)
+        )
+        lines = [f"  {name}: checkpoint {found.get(name)}, run {wanted.get(name)}" for name in odd]
+        raise CheckpointError(
+            f"{path}: does not fit this recipe's network and optimizer:\n" + "\n".join(lines[:8])
+        )
+    read_tensors(path, tensors, distributed=world.size > 1)
+    facts: dict[str, Any] = json.loads((path / STATE).read_text())
+    return facts
+
+
+def load_weights(run_dir: Path, *, step: int | None = None, ema: bool = True) -> Weights:
+    """The weights of a run, for evaluation and generation.
+
+    Args:
+        run_dir: the run directory.
+        step: of which checkpoint; the newest whole one by default.
+        ema: the averaged weights where the run keeps an average, else the raw ones.
+
+    Raises:
+        CheckpointError: without such a checkpoint, or with a damaged one.
+    """
+    steps = steps_on_disk(run_dir)
+    whole = [s for s in reversed(steps) if step in (None, s)]
+    path = next(
+        (p for s in whole if damage(p := checkpoints_dir(run_dir) / step_name(s)) is None), None
+    )
+    if path is None:
+        wanted = "no whole checkpoint" if step is None else f"no whole checkpoint of step {step}"
+        raise CheckpointError(
+            f"{run_dir}: {wanted}; found steps {steps or 'none'}. Train it with `mdmkit run`"
+        )
+    sizes = tensor_sizes(path)
+    averaged = {name.removeprefix("ema/") for name in sizes if name.startswith("ema/")}
+    names = {
+        f"ema/{name}" if ema and name in averaged else f"model/{name}": name
+        for name in (n.removeprefix("model/") for n in sizes if n.startswith("model/"))
+    }
+    tensors = {stored: torch.empty(sizes[stored]) for stored in names}
+    read_tensors(path, tensors, distributed=False)
+    state = {names[stored]: tensor for stored, tensor in tensors.items()}
+    return Weights(state=state, step=step_of(path), ema=ema and bool(averaged))
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the checkpoint at `path`, or None where it is whole."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        files = manifest["files"]
+        if manifest["format"] != FORMAT:
+            return f"has format {manifest['format']}, this version reads {FORMAT}"
+        for name, entry in files.items():
+            file = path / name
+            if file.resolve().parent != path.resolve():
+                return f"manifest names a file outside the checkpoint: {name}"
+            if file.stat().st_size != entry["bytes"] or sha256_file(file) != entry["sha256"]:
+                return f"{name} is not as it was written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
+    return None
+
+
+def steps_on_disk(run_dir: Path) -> list[int]:
+    """The steps that have a checkpoint, rising."""
+    return sorted(step_of(path) for path in checkpoints_dir(run_dir).glob("step-[0-9]*"))
+
+
+def step_name(step: int) -> str:
+    """The directory of a step's checkpoint."""
+    return f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint directory."""
+    return int(path.name.removeprefix("step-"))
+
+
+def _manifest(path: Path, step: int, world: World) -> dict[str, Any]:
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    for file in files:
+        sync_file(file)
+    return {
+        "format": FORMAT,
+        "step": step,
+        "ranks": world.size,
+        "environment": environment(world.device),
+        "files": {
+            file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in files
+        },
+    }
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    candidate = path
+    while os.path.lexists(candidate):
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate

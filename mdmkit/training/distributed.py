@@ -1,0 +1,126 @@
+"""Several processes as one: who is there, sums over all, and sharding.
+
+Sums and counts cross ranks, averages never do: FSDP's own gradient averaging is switched off,
+and the loss is divided by a global count before the backward pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+import torch.distributed as dist
+from attrs import frozen
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from mdmkit.network import choose_device
+
+if TYPE_CHECKING:
+    from mdmkit.network import Root
+    from mdmkit.recipe import Parallel
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class World:
+    """The processes of a run.
+
+    Attributes:
+        rank: this process, 0-based.
+        size: how many there are.
+        device: where this one computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The elementwise sum over ranks, on the device and in the dtype of `tensor`."""
+        if self.size == 1:
+            return tensor
+        total = tensor.detach().clone().to(self.device)
+        dist.all_reduce(total)
+        return total.to(tensor.device)
+
+    def share(self, value: T) -> T:
+        """Rank 0's `value`, on every rank."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def open_world(device: str = "auto") -> Iterator[World]:
+    """The world that torchrun's environment describes; a single process without it.
+
+    Args:
+        device: ``auto``, ``cpu`` or a CUDA device; under torchrun each rank takes the CUDA
+            device of its local rank.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = choose_device(device)
+    if size == 1:
+        yield World(device=chosen)
+        return
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(chosen)
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield World(rank=dist.get_rank(), size=size, device=chosen)
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def shard(root: Root, parallel: Parallel, world: World) -> None:
+    """Shard parameters, gradients and optimizer state over all ranks (FSDP2), in place.
+
+    Every block is a unit of its own; embedding and head belong to the root. Gradients are summed
+    over ranks: both settings below are needed on every unit, or torch averages.
+    """
+    if world.size == 1:
+        return
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    blocks = getattr(root.denoiser, "blocks", ())
+    for block in blocks:
+        fully_shard(block, mesh=mesh, reshard_after_forward=parallel.reshard_after_forward)
+    fully_shard(root, mesh=mesh, reshard_after_forward=parallel.reshard_after_forward)
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.set_force_sum_reduction_for_comms(True)
+            module.set_gradient_divide_factor(1.0)
+
+
+def full(tensor: Tensor) -> Tensor:
+    """The whole of a sharded tensor (a collective call); a plain tensor as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor; a plain tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def full_state(module: nn.Module) -> dict[str, Tensor]:
+    """The module's state with whole tensors on the CPU (a collective call)."""
+    return {
+        name: full(tensor).detach().cpu().clone() for name, tensor in module.state_dict().items()
+    }

@@ -1,0 +1,207 @@
+"""A training job: everything the loop works with, made from a recipe, and what is saved of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import define, field
+from torch import Tensor
+
+from mdmkit.data.blocks import build_tokenizer, open_blocks, token_counts
+from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
+from mdmkit.errors import CheckpointError
+from mdmkit.metrics_log import MetricsLog
+from mdmkit.network import Live, Root, bring_to_life, build_root
+from mdmkit.protocols import BlockSource, RunFacts, RunInfo, Split, Tracking
+from mdmkit.recipe import Recipe, dump_recipe
+from mdmkit.report.console import Reporter
+from mdmkit.training.batches import MicroBatches, split_batch
+from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from mdmkit.training.distributed import World, shard
+from mdmkit.training.ema import Ema
+from mdmkit.training.optimizer import learning_rate_fraction, make_optimizer
+from mdmkit.training.window import Window
+
+METRICS = "metrics.jsonl"
+TOKENIZER = "tokenizer.json"
+
+
+@define(kw_only=True, eq=False)
+class Job:
+    """A run in memory.
+
+    Attributes:
+        recipe, world, directory, reporter: what to train, with whom, where, and whom to tell.
+        tokenizer, blocks: the text, cut to blocks; ``blocks(split)``.
+        root: the module that holds (and shards) the denoiser.
+        live: the live components.
+        batches: the micro-batches of any step.
+        optimizer, learning_rate, ema, window: what their modules say.
+        trackers: where metrics go; none on other ranks than 0.
+        step: optimizer steps done.
+        seconds: time spent on them, interruptions left out.
+        validated: the step of the last validation, or -1.
+    """
+
+    recipe: Recipe
+    world: World
+    directory: Path
+    reporter: Reporter
+    tokenizer: TextTokenizer
+    blocks: Callable[[Split], BlockSource]
+    root: Root
+    live: Live
+    batches: MicroBatches
+    optimizer: torch.optim.AdamW
+    learning_rate: Callable[[int], float]
+    ema: Ema
+    window: Window
+    trackers: list[Tracking] = field(factory=list)
+    step: int = 0
+    seconds: float = 0.0
+    validated: int = -1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen so far."""
+        return self.step * self.recipe.train.global_batch_size * self.recipe.data.length
+
+    def log(self, metrics: dict[str, float | int | None]) -> None:
+        """Hand one line of metrics to every tracker, with the position in front."""
+        line = {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3)}
+        known = {name: value for name, value in metrics.items() if value is not None}
+        for tracker in self.trackers:
+            tracker.log({**line, **known})
+
+    def save(self) -> None:
+        """Write a checkpoint of the present position."""
+        tensors, facts = self._state()
+        keep = self.recipe.train.keep_checkpoints
+        save_checkpoint(self.directory, self.step, tensors, facts, world=self.world, keep=keep)
+
+    def restore(self) -> None:
+        """Go to the last whole checkpoint, or stay at the start where there is none."""
+        path = None
+        if self.world.rank == 0:
+            path = last_checkpoint(self.directory, self.reporter.notify)
+        path = self.world.share(path)
+        if path is not None:
+            tensors, _ = self._state()
+            facts = load_checkpoint(path, tensors, world=self.world)
+            self.step, self.seconds = facts["step"], facts["seconds"]
+            self.validated = facts["validated"]
+            for table, component in self.live.stateful.items():
+                prefix = f"components/{table}/"
+                loaded = {k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k}
+                component.load_state_dict({**loaded, **facts["components"][table]})
+            self.reporter.notify(f"going on from step {self.step} ({path.name})")
+        for tracker in self.trackers:
+            tracker.resume(self.step if path is not None else -1)
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All tensors by name (to be saved, or to be filled), and the plain facts."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.root.state_dict().items()}
+        tensors |= {f"ema/{name}": tensor for name, tensor in self.ema.average.items()}
+        for name, parameter in self.root.named_parameters():
+            for key, tensor in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{key}/{name}"] = tensor
+        tensors["window"] = self.window.sums
+        plain: dict[str, dict[str, Any]] = {}
+        for table, component in self.live.stateful.items():
+            state = component.state_dict()
+            plain[table] = {k: v for k, v in state.items() if not isinstance(v, Tensor)}
+            tensors |= {
+                f"components/{table}/{k}": v for k, v in state.items() if isinstance(v, Tensor)
+            }
+        facts = {"seconds": self.seconds, "validated": self.validated, "components": plain}
+        return tensors, facts
+
+
+@contextlib.contextmanager
+def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> Iterator[Job]:
+    """Make the job of `recipe` in `directory`, at the position of its last checkpoint."""
+    with rank_zero_first(world):
+        tokenizer = _tokenizer(recipe, directory, world, reporter)
+        blocks = _opener(recipe, tokenizer, reporter)
+        training = blocks("train")
+    vocab, options = tokenizer.vocab, recipe.train
+    learning_rate = learning_rate_fraction(recipe.learning_rate, options.steps)
+    facts = RunFacts(
+        vocab=vocab,
+        length=recipe.data.length,
+        steps=options.steps,
+        global_batch_size=options.global_batch_size,
+        learning_rate=learning_rate,
+        token_counts=lambda: token_counts(training),
+    )
+    live = bring_to_life(recipe, facts)
+    root = build_root(recipe, vocab, world.device)
+    shard(root, recipe.parallel, world)
+    group = live.objective.group
+    job = Job(
+        recipe=recipe,
+        world=world,
+        directory=directory,
+        reporter=reporter,
+        tokenizer=tokenizer,
+        blocks=blocks,
+        root=root,
+        live=live,
+        batches=MicroBatches(
+            blocks=training,
+            seed=recipe.run.seed,
+            rows=options.global_batch_size,
+            group=group,
+            rank=world.rank,
+            world_size=world.size,
+            accumulation=split_batch(options, group, world),
+        ),
+        optimizer=make_optimizer(root.parameters(), recipe.optimizer),
+        learning_rate=learning_rate,
+        ema=Ema(root, options.ema_decay),
+        window=Window(world.device),
+    )
+    if world.rank == 0:
+        info = RunInfo(directory=directory, name=recipe.run.name, recipe=dump_recipe(recipe))
+        job.trackers.append(MetricsLog(directory / METRICS))
+        job.trackers += [tracker.build(info) for tracker in recipe.trackers.values()]
+    try:
+        job.restore()
+        yield job
+    finally:
+        for tracker in job.trackers:
+            tracker.close()
+
+
+@contextlib.contextmanager
+def rank_zero_first(world: World) -> Iterator[None]:
+    """Rank 0 does the body alone, then the others do it: for what one process prepares."""
+    if world.rank > 0:
+        world.barrier()
+    yield
+    if world.rank == 0:
+        world.barrier()
+
+
+def _tokenizer(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> TextTokenizer:
+    """The run's own tokenizer if it has one, else a new one, kept with the run."""
+    path = directory / TOKENIZER
+    if path.exists():
+        return load_tokenizer(path)
+    if world.rank > 0:
+        raise CheckpointError(f"{path}: not visible on rank {world.rank}; ranks share --runs-dir")
+    tokenizer = build_tokenizer(recipe.data, reporter.notify)
+    tokenizer.save(path)
+    return tokenizer
+
+
+def _opener(
+    recipe: Recipe, tokenizer: TextTokenizer, reporter: Reporter
+) -> Callable[[Split], BlockSource]:
+    return lambda split: open_blocks(
+        recipe.data, split, tokenizer=tokenizer, notify=reporter.notify
+    )

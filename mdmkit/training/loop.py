@@ -1,0 +1,122 @@
+"""The training loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mdmkit.draws import derive_seed
+from mdmkit.errors import RunInterrupted
+from mdmkit.network import autocast
+from mdmkit.recipe import Recipe
+from mdmkit.report.console import Reporter, quiet
+from mdmkit.training.distributed import open_world
+from mdmkit.training.finish import RunResult, finish, validate_job
+from mdmkit.training.interrupt import StopRequest, listening
+from mdmkit.training.job import Job, open_job
+from mdmkit.training.optimizer import clip_gradients, step_where_finite
+from mdmkit.training.run_directory import open_run, run_directory
+from mdmkit.training.telemetry import Clock, check_finite, due, log_window, row_statistics
+from mdmkit.values import Loss
+
+
+def train(
+    recipe: Recipe,
+    *,
+    runs_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Train what `recipe` says, evaluate it, and keep everything in a run directory.
+
+    A run that was interrupted goes on from its last whole checkpoint, with bitwise the same
+    metrics on a CPU as one that was not.
+
+    Args:
+        recipe: from `mdmkit.load_recipe`.
+        runs_dir: the folder of all runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
+        resume: a run directory to go on in; its recipe must be this one. By default the
+            directory is a function of the recipe.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``. torchrun's environment is respected.
+        reporter: whom to tell; nobody by default.
+
+    Returns:
+        The run directory, the evaluators' results and a few samples.
+
+    Raises:
+        MdmkitError: for everything the caller can mend (data, directory, recipe).
+        RunInterrupted: after SIGINT or SIGTERM, once the position is saved.
+    """
+    reporter = reporter or quiet()
+    directory = Path(resume) if resume else run_directory(recipe, runs_dir)
+    with (
+        open_world(device) as world,
+        open_run(recipe, directory, world),
+        torch.random.fork_rng(),
+        open_job(recipe, directory, world, reporter) as job,
+    ):
+        with listening() as stop:
+            run_steps(job, stop)
+        return finish(job)
+
+
+def run_steps(job: Job, stop: StopRequest) -> None:
+    """Train to the last step, from wherever the job stands."""
+    recipe, options, world = job.recipe, job.recipe.train, job.world
+    objective, root, optimizer = job.live.objective, job.root, job.optimizer
+    observe = getattr(job.live.time_sampler, "observe", None)
+    saved, stopping = job.step, False
+    clock = Clock(job)
+    job.reporter.start(total=options.steps, done=job.step)
+    root.train()
+
+    while True:
+        last = job.step == options.steps
+        if job.step != job.validated and (last or due(job.step, options.validate_every)):
+            validate_job(job)
+        if job.step != saved and (stopping or last or due(job.step, options.checkpoint_every)):
+            check_finite(job)
+            clock.tick()
+            job.save()
+            saved = job.step
+        if last:
+            return
+        if stopping:
+            raise RunInterrupted(
+                f"stopped at step {job.step} of {options.steps}; everything is saved in "
+                f"{job.directory}. Start the same command again to go on from there"
+            )
+
+        # Corrupt every micro-batch first: the normaliser counts all of them, on every rank.
+        micro_batches = [objective.corrupt(*parts) for parts in job.batches.at(job.step)]
+        share = torch.stack([noised.denominator for noised in micro_batches]).sum()
+        totals = world.sum(torch.stack([share, torch.tensor(float(stop.asked)).double()]))
+        denominator, stopping = totals[0].item() or 1.0, totals[1].item() > 0
+
+        step_loss = torch.zeros((), device=world.device)
+        seen: list[Loss] = []
+        for index, noised in enumerate(micro_batches):
+            # Dropout alone knows of ranks: it is a function of (seed, step, rank, index).
+            torch.manual_seed(derive_seed(recipe.run.seed, job.step, world.rank, index))
+            with autocast(world.device, options.precision):
+                loss = root(partial(objective.loss, noised=noised.to(world.device)))
+            (loss.total / denominator).backward()
+            step_loss += loss.total.detach() / denominator
+            seen.append(loss)
+
+        norm = clip_gradients(root.parameters(), options.clip_norm)
+        finite = norm.isfinite()
+        learning_rate = recipe.learning_rate.peak * job.learning_rate(job.step)
+        step_where_finite(optimizer, finite, learning_rate)
+        optimizer.zero_grad(set_to_none=True)
+        job.ema.update(job.step, finite)
+        job.window.add(step_loss, norm, finite)
+        if observe is not None:
+            observe(*row_statistics(job, micro_batches, seen))
+
+        job.step += 1
+        if job.step % options.log_every == 0:
+            log_window(job, clock, learning_rate)

@@ -1,0 +1,92 @@
+"""AdamW, the learning rate, clipping, and steps that change nothing unless they are finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mdmkit.training.distributed import full
+
+if TYPE_CHECKING:
+    from mdmkit.recipe import LearningRate, Optimizer
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], options: Optimizer) -> torch.optim.AdamW:
+    """Fused AdamW (arXiv 1711.05101) with its state in place, so that a checkpoint can fill it.
+
+    Weight decay applies to matrices only, not to biases and norms.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=0.0,
+        betas=(options.beta1, options.beta2),
+        eps=options.eps,
+        fused=True,
+    )
+    for parameter in trained:
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
+
+
+def learning_rate_fraction(options: LearningRate, steps: int) -> Callable[[int], float]:
+    """The learning rate over its peak as a function of the 0-based step.
+
+    Linear warm-up over ``warmup_steps``, then ``constant``; ``cosine`` or ``linear`` down to
+    ``final_fraction`` at the last step; or ``wsd``: constant, then linear decay over the last
+    ``decay_fraction`` of the run (arXiv 2404.06395).
+    """
+    final, warmup = options.final_fraction, options.warmup_steps
+    decay_start = round(steps * (1 - options.decay_fraction))
+
+    def progress(step: int, start: int) -> float:
+        return min(max((step - start) / max(steps - start, 1), 0.0), 1.0)
+
+    shapes: dict[str, Callable[[int], float]] = {
+        "constant": lambda _: 1.0,
+        "linear": lambda step: 1 - (1 - final) * progress(step, warmup),
+        "cosine": lambda step: (
+            final + (1 - final) * (1 + math.cos(math.pi * progress(step, warmup))) / 2
+        ),
+        "wsd": lambda step: 1 - (1 - final) * progress(step, max(decay_start, warmup)),
+    }
+    shape = shapes[options.shape]
+    return lambda step: (step + 1) / warmup if step < warmup else shape(step)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], clip_norm: float) -> Tensor:
+    """Scale the gradients down to a global norm of at most `clip_norm` (0: leave them).
+
+    Returns:
+        The norm before clipping: a scalar on the parameters' device, the same on every rank.
+    """
+    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+    if clip_norm > 0:
+        torch.nn.utils.clip_grads_with_norm_(trained, clip_norm, norm)
+    return full(norm)
+
+
+def step_where_finite(optimizer: torch.optim.AdamW, finite: Tensor, learning_rate: float) -> None:
+    """Take a step if `finite` (a bool scalar on the device), else change nothing at all.
+
+    The fused kernel skips by itself where ``found_inf`` is 1, as it does for gradient scalers, so
+    the decision needs no word from the device to the host.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.grad_scale = None  # type: ignore[attr-defined]  # read by the fused kernel
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # as is this
+    optimizer.step()

@@ -1,0 +1,81 @@
+"""The directory of a run: its name, its lock, and the recipe it belongs to."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mdmkit.errors import CheckpointError
+from mdmkit.files import write_atomic, write_json
+from mdmkit.recipe import Recipe, differing_keys, dump_recipe, recipe_hash, recipe_toml
+from mdmkit.training.distributed import World
+
+RESOLVED = "resolved.json"
+
+
+def runs_root(runs_dir: str | Path | None = None) -> Path:
+    """The folder of all runs: as given, else ``MDMKIT_RUNS_DIR``, else ``runs``."""
+    return Path(runs_dir or os.environ.get("MDMKIT_RUNS_DIR") or "runs")
+
+
+def run_directory(recipe: Recipe, runs_dir: str | Path | None = None) -> Path:
+    """Where the runs of `recipe` live: name and short hash, so that a change gets its own."""
+    return runs_root(runs_dir) / f"{recipe.run.name}-{recipe_hash(recipe)}"
+
+
+@contextlib.contextmanager
+def open_run(recipe: Recipe, directory: Path, world: World) -> Iterator[Path]:
+    """Hold the run directory of `recipe`, made if it is not there.
+
+    Raises:
+        CheckpointError: where it holds another recipe's run (every differing key is named), is
+            in use by another process, or cannot be made.
+    """
+    if world.rank > 0:
+        world.barrier()
+        yield directory
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / ".lock").open("w")
+    except OSError as error:
+        raise CheckpointError(
+            f"{directory}: cannot be made ({error.strerror}); choose another place with --runs-dir"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise CheckpointError(
+                f"{directory}: another process is training here; wait for it, or stop it"
+            ) from error
+        _claim(recipe, directory)
+        world.barrier()
+        yield directory
+
+
+def _claim(recipe: Recipe, directory: Path) -> None:
+    """Write the recipe down, or make sure that it is the one already there."""
+    resolved = dump_recipe(recipe)
+    try:
+        saved = json.loads((directory / RESOLVED).read_text())
+    except FileNotFoundError:
+        write_atomic(directory / "recipe.toml", recipe_toml(recipe))
+        write_json(directory / RESOLVED, resolved)
+        return
+    except ValueError as error:
+        raise CheckpointError(
+            f"{directory / RESOLVED}: is not JSON ({error}); put it back, or start anew elsewhere "
+            "with --runs-dir"
+        ) from error
+    changed = differing_keys(saved, resolved)
+    if changed:
+        raise CheckpointError(
+            f"{directory}: holds the run of another recipe; it differs in\n"
+            + "\n".join(f"  {line}" for line in changed)
+            + "\nUndo that, or leave out --resume: a changed recipe gets a directory of its own"
+        )
