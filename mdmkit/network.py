@@ -19,7 +19,7 @@ from mdmkit.draws import derive_seed
 from mdmkit.protocols import Denoiser, ObjectiveContext, RunFacts
 
 if TYPE_CHECKING:
-    from mdmkit.protocols import Objective, TimeSampler
+    from mdmkit.protocols import NoiseSchedule, Objective, TimeSampler
     from mdmkit.recipe import Recipe
     from mdmkit.values import Vocabulary
 
@@ -92,11 +92,13 @@ class Live:
 
     Attributes:
         objective: what is trained.
+        noise_schedule: the schedule it is trained with.
         time_sampler: the live one, whose optional ``observe`` the loop calls.
         stateful: components with state, by table name, to be checkpointed.
     """
 
     objective: Objective
+    noise_schedule: NoiseSchedule
     time_sampler: TimeSampler
     stateful: dict[str, Any]
 
@@ -115,7 +117,12 @@ def bring_to_life(recipe: Recipe, facts: RunFacts) -> Live:
     stateful = {
         table: component for table, component in live.items() if hasattr(component, "state_dict")
     }
-    return Live(objective=live["objective"], time_sampler=live["time_sampler"], stateful=stateful)
+    return Live(
+        objective=live["objective"],
+        noise_schedule=live["noise_schedule"],
+        time_sampler=live["time_sampler"],
+        stateful=stateful,
+    )
 
 
 def _live(options: Any, facts: RunFacts) -> Any:
