@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from mdmkit.builtin.evaluators.nelbo import Nelbo
 from mdmkit.hookspecs import hookimpl
 
+__all__ = ["Nelbo", "mdmkit_evaluators"]
+
 
 @hookimpl
 def mdmkit_evaluators() -> Mapping[str, type]:

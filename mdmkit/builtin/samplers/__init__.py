@@ -8,6 +8,8 @@ from mdmkit.builtin.samplers.ancestral import Ancestral
 from mdmkit.builtin.samplers.autoregressive import AutoregressiveSampler
 from mdmkit.hookspecs import hookimpl
 
+__all__ = ["Ancestral", "AutoregressiveSampler", "mdmkit_samplers"]
+
 
 @hookimpl
 def mdmkit_samplers() -> Mapping[str, type]:

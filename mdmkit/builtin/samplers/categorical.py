@@ -30,7 +30,7 @@ def draw_tokens(logits: Tensor, u: Tensor, mask_id: int, temperature: float) -> 
     rows = max(1, CHUNK // logits.shape[-1])
     parts = [
         _draw(part, v, mask_id, temperature)
-        for part, v in zip(logits.split(rows), u.split(rows), strict=True)
+        for part, v in zip(torch.split(logits, rows), torch.split(u, rows), strict=True)
     ]
     return torch.cat(parts)
 

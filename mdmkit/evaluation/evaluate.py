@@ -1,0 +1,274 @@
+"""A run to numbers: the evaluators of its recipe, on a live network or a saved one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from mdmkit.data.cache import Notify, ignore
+from mdmkit.draws import StepDraws
+from mdmkit.environment import environment
+from mdmkit.errors import RecipeError
+from mdmkit.evaluation.driver import Result, run_evaluation
+from mdmkit.evaluation.generate import rows_at_once
+from mdmkit.evaluation.run import TrainedRun, find_run, open_trained, saved_recipe
+from mdmkit.files import write_json
+from mdmkit.network import Live
+from mdmkit.problems import dotted
+from mdmkit.protocols import BlockSource, Draws, EvaluationContext, NetworkCall, Split, Tokenizer
+from mdmkit.recipe import Recipe, dump_recipe
+from mdmkit.values import Measurement
+
+TABLES = ("evaluators", "sampler")
+Progress = Callable[[str, int, int], object]
+"""Called with (label, done, total)."""
+
+
+def evaluate(
+    run: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    split: str | None = None,
+    draws: int | None = None,
+    checkpoint: int | None = None,
+    ema: bool = True,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: str = "auto",
+    precision: str | None = None,
+    runs_dir: str | Path | None = None,
+    cache_dir: Path | None = None,
+    notify: Notify = ignore,
+    progress: Progress | None = None,
+) -> dict[str, Result]:
+    """Run the evaluators of a trained run and keep what they find in its ``eval/<label>.json``.
+
+    Args:
+        run: a run directory, or its name under the runs folder.
+        overrides: changes to ``[evaluators]`` and ``[sampler]``, as for ``--set``.
+        split: sets that option of every evaluator that has it.
+        draws: the same for the number of Monte-Carlo draws.
+        checkpoint: the step; the newest whole checkpoint by default.
+        ema: the averaged weights, where the run has them.
+        seed: of the evaluation; runs measured with equal seeds meet equal masks.
+        batch_size: rows a network call.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: ``bf16`` or ``fp32``; the run's own by default.
+        runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
+        cache_dir: where tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
+        notify: is told what takes long and what was written.
+        progress: called as ``progress(label, done, total)``.
+
+    Returns:
+        The result of each evaluator by its label.
+
+    Raises:
+        RecipeError: for a run without evaluators, or a bad override.
+        CheckpointError: for a run that cannot be read.
+        DataError: for a corpus that cannot be had.
+    """
+    directory = find_run(run, runs_dir)
+    wanted = [*overrides, *_shorthands(directory, overrides, {"split": split, "draws": draws})]
+    if not saved_recipe(directory, wanted, TABLES).evaluators:
+        raise RecipeError(
+            f"{directory}: its recipe names no evaluators; name one, such as "
+            "--set evaluators.nelbo.use=nelbo"
+        )
+    opened = open_trained(
+        directory,
+        overrides=wanted,
+        tables=TABLES,
+        checkpoint=checkpoint,
+        ema=ema,
+        device=device,
+        precision=precision,
+        notify=notify,
+        cache_dir=cache_dir,
+    )
+    context = evaluation_context(
+        opened.recipe,
+        opened.live,
+        opened.tokenizer,
+        call=opened.call,
+        blocks=opened.blocks,
+        device=opened.device,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    return evaluate_live(
+        opened.recipe,
+        context,
+        facts=_facts(opened),
+        directory=directory,
+        notify=notify,
+        progress=progress,
+    )
+
+
+def evaluation_context(
+    recipe: Recipe,
+    live: Live,
+    tokenizer: Tokenizer,
+    *,
+    call: NetworkCall,
+    blocks: Callable[[Split], BlockSource],
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
+    batch_size: int | None = None,
+    seed: int = 0,
+) -> EvaluationContext:
+    """What evaluators get, from the parts of a run.
+
+    Args:
+        recipe: the run's.
+        live: its live components.
+        tokenizer: its tokenizer.
+        call: runs a function of the denoiser, with the weights that are to be measured.
+        blocks: opens a split.
+        device: where the network lives.
+        rank, world_size: this process among those that evaluate.
+        batch_size: rows a network call; as in training by default.
+        seed: of the evaluation.
+    """
+    return EvaluationContext(
+        call=call,
+        objective=live.objective,
+        prediction=recipe.objective.prediction,
+        noise_schedule=live.noise_schedule,
+        tokenizer=tokenizer,
+        sampler=recipe.sampler,
+        blocks=blocks,
+        draws=_draws,
+        batch_size=batch_size or rows_at_once(recipe),
+        device=device,
+        rank=rank,
+        world_size=world_size,
+        seed=seed,
+    )
+
+
+def evaluate_live(
+    recipe: Recipe,
+    context: EvaluationContext,
+    *,
+    facts: Mapping[str, Any],
+    directory: Path | None = None,
+    notify: Notify = ignore,
+    progress: Progress | None = None,
+) -> dict[str, Result]:
+    """Run the recipe's evaluators in `context`. With several ranks, every rank calls this.
+
+    Args:
+        recipe: names the evaluators.
+        context: from `evaluation_context`.
+        facts: what the provenance of every number says of the weights; see `weights_facts`.
+        directory: the run directory, in which rank 0 writes ``eval/<label>.json``.
+        notify: is told what was written.
+        progress: called as ``progress(label, done, total)``.
+    """
+    tables = dump_recipe(recipe)
+    results: dict[str, Result] = {}
+    for label, evaluator in recipe.evaluators.items():
+        report = None if progress is None else _labelled(progress, label)
+        found = run_evaluation(evaluator, context, label=label, progress=report)
+        provenance = {
+            **found.provenance,
+            "evaluator": tables["evaluators"][label],
+            "tokenizer_fingerprint": context.tokenizer.fingerprint,
+            "batch_size": context.batch_size,
+            "ranks": context.world_size,
+            "environment": environment(context.device),
+            **facts,
+        }
+        results[label] = attrs.evolve(found, provenance=provenance)
+        if directory is not None and context.rank == 0:
+            _write(directory / "eval" / f"{label}.json", results[label], notify)
+    return results
+
+
+def weights_facts(
+    *, run: str, recipe_hash: str, step: int, ema: bool, precision: str
+) -> dict[str, Any]:
+    """What provenance says of the weights that were measured.
+
+    Args:
+        run: the run's name.
+        recipe_hash: of the recipe that was trained.
+        step: the optimizer steps behind the weights.
+        ema: whether they are the averaged ones.
+        precision: in which the network computed.
+    """
+    return {
+        "run": {"name": run, "recipe_hash": recipe_hash},
+        "checkpoint": {"step": step, "ema": ema},
+        "precision": precision,
+    }
+
+
+def validate(recipe: Recipe, context: EvaluationContext) -> Measurement:
+    """The NELBO per token on the validation split: the loop's own validation.
+
+    The seed is always 0, so that all validations of all runs meet the same masks.
+
+    Raises:
+        DataError: where the split has too few blocks.
+    """
+    # The one component that training relies on by itself: whatever a recipe trains and evaluates,
+    # its curve is the NELBO.
+    from mdmkit.builtin.evaluators.nelbo import Nelbo
+
+    train = recipe.train
+    evaluator = Nelbo(split="validation", draws=train.validate_draws, blocks=train.validate_blocks)
+    found = run_evaluation(evaluator, attrs.evolve(context, seed=0), label="validation")
+    return found.measurements["nelbo_per_token"]
+
+
+def _draws(seed: int, step: int, rows: torch.Tensor, global_rows: int) -> Draws:
+    return StepDraws(seed=seed, step=step, rows=rows, global_rows=global_rows)
+
+
+def _labelled(progress: Progress, label: str) -> Callable[[int, int], object]:
+    return lambda done, total: progress(label, done, total)
+
+
+def _facts(opened: TrainedRun) -> dict[str, Any]:
+    return weights_facts(
+        run=opened.recipe.run.name,
+        recipe_hash=opened.recipe_hash,
+        step=opened.step,
+        ema=opened.ema,
+        precision=opened.precision,
+    )
+
+
+def _write(path: Path, result: Result, notify: Notify) -> None:
+    path.parent.mkdir(exist_ok=True)
+    verb = "replaced" if path.exists() else "written"
+    write_json(path, result.to_json())
+    notify(f"{path}: {verb}")
+
+
+def _shorthands(directory: Path, overrides: Sequence[str], common: Mapping[str, Any]) -> list[str]:
+    """Overrides that set an option of every evaluator that has it."""
+    evaluators = saved_recipe(directory, overrides, TABLES).evaluators
+    found: list[str] = []
+    for key, value in common.items():
+        if value is None:
+            continue
+        labels = [
+            label
+            for label, evaluator in evaluators.items()
+            if key in (field.name for field in attrs.fields(type(evaluator)))
+        ]
+        if evaluators and not labels:
+            raise RecipeError(
+                f'{key}: none of the evaluators {", ".join(evaluators)} has an option "{key}"'
+            )
+        found += [f"{dotted(('evaluators', label, key))}={json.dumps(value)}" for label in labels]
+    return found

@@ -1,0 +1,312 @@
+"""From a network to text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from mdmkit.draws import RowStreams
+from mdmkit.errors import PluginError, RecipeError
+from mdmkit.evaluation.run import find_run, open_trained
+from mdmkit.protocols import (
+    NetworkCall,
+    NoiseSchedule,
+    Sampler,
+    SamplerContext,
+    Tokenizer,
+)
+from mdmkit.recipe import Recipe, dump_recipe
+from mdmkit.values import Attention, Generation, Vocabulary
+
+Progress = Callable[[int, int], object]
+
+
+@frozen(kw_only=True)
+class Sample:
+    """A generated text and how it came about.
+
+    Attributes:
+        text: decoded; special tokens are kept.
+        ids: L token ids, the prompt's included.
+        row: its number; with the seed it fixes the text.
+        seed: of the generation.
+        sampler: the sampler's name in the recipe.
+        network_evaluations: how often the network was called for the batch it was in.
+        prompt: the text it begins with.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    row: int
+    seed: int
+    sampler: str
+    network_evaluations: int
+    prompt: str = ""
+
+
+def generate(
+    call: NetworkCall,
+    sampler: Sampler,
+    *,
+    vocab: Vocabulary,
+    noise_schedule: NoiseSchedule,
+    length: int,
+    n: int,
+    seed: int,
+    prompt_ids: Sequence[int] = (),
+    batch_size: int,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Generate `n` rows of `length` tokens; a row depends on the seed and its number alone.
+
+    With several ranks every rank makes the same rows, so that their network calls go together.
+
+    Args:
+        call: runs a function of the denoiser.
+        sampler: must drive a network of this kind.
+        vocab: the token ids.
+        noise_schedule: the schedule the network was trained with.
+        length: L; more than the prompt has.
+        n: how many rows.
+        seed: of the noise.
+        prompt_ids: the first tokens of every row, which stay.
+        batch_size: rows a network call.
+        device: where the network lives.
+        progress: called as ``progress(rows done, n)``.
+
+    Returns:
+        ``[n, length]`` int64 on the CPU.
+
+    Raises:
+        PluginError: where the sampler leaves a mask or changes a visible token.
+    """
+    parts = final_states(
+        call,
+        sampler,
+        vocab=vocab,
+        noise_schedule=noise_schedule,
+        length=length,
+        n=n,
+        seed=seed,
+        prompt_ids=prompt_ids,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+    )
+    return torch.cat([state.tokens.cpu() for state in parts])
+
+
+def final_states(
+    call: NetworkCall,
+    sampler: Sampler,
+    *,
+    vocab: Vocabulary,
+    noise_schedule: NoiseSchedule,
+    length: int,
+    n: int,
+    seed: int,
+    prompt_ids: Sequence[int] = (),
+    batch_size: int,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Iterator[Generation]:
+    """The last state of each batch of a generation; for the arguments see `generate`."""
+
+    def logits(xt: Tensor, t: Tensor | None, attention: Attention) -> Tensor:
+        return call(lambda denoiser: denoiser.unembed(denoiser(xt, t=t, attention=attention)))
+
+    prompt = torch.tensor(list(prompt_ids), dtype=torch.int64, device=device)
+    for first in range(0, n, batch_size):
+        rows = range(first, min(first + batch_size, n))
+        noise = RowStreams(seed, rows, length)
+        context = SamplerContext(
+            logits=logits,
+            uniform=_on(noise, device),
+            vocab=vocab,
+            noise_schedule=noise_schedule,
+            device=device,
+        )
+        start = torch.full((len(rows), length), vocab.mask_id, device=device)
+        start[:, : len(prompt)] = prompt
+        state = _last(sampler, start, context)
+        _require_invariants(sampler, start, state.tokens, vocab.mask_id)
+        if progress is not None:
+            progress(rows.stop, n)
+        yield state
+
+
+def generate_samples(
+    recipe: Recipe,
+    call: NetworkCall,
+    tokenizer: Tokenizer,
+    noise_schedule: NoiseSchedule,
+    *,
+    n: int = 4,
+    length: int | None = None,
+    seed: int = 0,
+    prompt: str = "",
+    batch_size: int | None = None,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> list[Sample]:
+    """Texts from a live network, by the recipe's sampler.
+
+    Raises:
+        RecipeError: where the sampler drives another kind of network, or `n`, `length` or
+            `prompt` do not fit.
+    """
+    name = dump_recipe(recipe)["sampler"]["use"]
+    length = recipe.data.length if length is None else length
+    prompt_ids = tokenizer.encode_batch([prompt])[0] if prompt else []
+    _check_request(recipe, n=n, length=length, prompt_tokens=len(prompt_ids))
+    states = final_states(
+        call,
+        recipe.sampler,
+        vocab=tokenizer.vocab,
+        noise_schedule=noise_schedule,
+        length=length,
+        n=n,
+        seed=seed,
+        prompt_ids=prompt_ids,
+        batch_size=batch_size or rows_at_once(recipe),
+        device=device,
+        progress=progress,
+    )
+    samples: list[Sample] = []
+    for state in states:
+        for ids in state.tokens.tolist():
+            samples.append(
+                Sample(
+                    text=tokenizer.decode(ids),
+                    ids=tuple(ids),
+                    row=len(samples),
+                    seed=seed,
+                    sampler=name,
+                    network_evaluations=state.network_evaluations,
+                    prompt=prompt,
+                )
+            )
+    return samples
+
+
+def sample(
+    run: str | Path,
+    *,
+    n: int = 4,
+    length: int | None = None,
+    seed: int = 0,
+    prompt: str = "",
+    steps: int | None = None,
+    overrides: Sequence[str] = (),
+    checkpoint: int | None = None,
+    ema: bool = True,
+    device: str = "auto",
+    precision: str | None = None,
+    batch_size: int | None = None,
+    runs_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> list[Sample]:
+    """Generate text with a trained run.
+
+    Args:
+        run: a run directory, or its name under the runs folder.
+        n: how many texts.
+        length: tokens of each, the prompt included; the run's block length by default.
+        seed: equal seeds give equal texts, whatever the batch size.
+        prompt: text that each begins with.
+        steps: short for the override ``sampler.steps=…``.
+        overrides: changes to the table ``[sampler]``, as for ``--set``.
+        checkpoint: the step; the newest whole checkpoint by default.
+        ema: the averaged weights, where the run has them.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: ``bf16`` or ``fp32``; the run's own by default.
+        batch_size: rows a network call.
+        runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
+        progress: called as ``progress(rows done, n)``.
+
+    Raises:
+        RecipeError: for a bad override or request.
+        CheckpointError: for a run that cannot be read.
+    """
+    short = [] if steps is None else [f"sampler.steps={steps}"]
+    opened = open_trained(
+        find_run(run, runs_dir),
+        overrides=[*overrides, *short],
+        tables=("sampler",),
+        checkpoint=checkpoint,
+        ema=ema,
+        device=device,
+        precision=precision,
+    )
+    return generate_samples(
+        opened.recipe,
+        opened.call,
+        opened.tokenizer,
+        opened.live.noise_schedule,
+        n=n,
+        length=length,
+        seed=seed,
+        prompt=prompt,
+        batch_size=batch_size,
+        device=opened.device,
+        progress=progress,
+    )
+
+
+def rows_at_once(recipe: Recipe) -> int:
+    """Rows a network call where nobody says: as in training, at most 64 without a micro-batch."""
+    train = recipe.train
+    return train.micro_batch_size or min(train.global_batch_size, 64)
+
+
+def _check_request(recipe: Recipe, *, n: int, length: int, prompt_tokens: int) -> None:
+    drives, predicts = recipe.sampler.prediction, recipe.objective.prediction
+    if drives != predicts:
+        raise RecipeError(
+            f'[sampler] it drives a network that predicts "{drives}", and this one predicts '
+            f'"{predicts}"; choose another with --set sampler.use=… (`mdmkit plugins` lists them)'
+        )
+    longest, multiple = recipe.data.length, recipe.denoiser.length_multiple
+    if n < 1:
+        raise RecipeError(f"n: expected at least 1 text, got {n}")
+    if not 1 <= length <= longest:
+        raise RecipeError(
+            f"length: expected 1 to {longest} tokens (the run was trained on blocks of {longest}), "
+            f"got {length}"
+        )
+    if length % multiple:
+        raise RecipeError(
+            f"length: this denoiser needs a multiple of {multiple} tokens, got {length}"
+        )
+    if prompt_tokens >= length:
+        raise RecipeError(
+            f"prompt: it has {prompt_tokens} tokens and leaves nothing to generate in a length of "
+            f"{length}; shorten it or ask for a greater length"
+        )
+
+
+def _on(noise: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    return lambda: noise().to(device)
+
+
+def _last(sampler: Sampler, tokens: Tensor, context: SamplerContext) -> Generation:
+    state = None
+    for state in sampler.generate(tokens, context):  # noqa: B007 - the last one is wanted
+        pass
+    if state is None:
+        raise PluginError(f"sampler {type(sampler).__name__}: generate() yielded no state")
+    return state
+
+
+def _require_invariants(sampler: Any, start: Tensor, end: Tensor, mask_id: int) -> None:
+    name, visible = f"sampler {type(sampler).__name__}", start != mask_id
+    if (end == mask_id).any():
+        raise PluginError(f"{name}: its last state still holds masks; expected none")
+    if not torch.equal(start[visible], end[visible]):
+        raise PluginError(f"{name}: it changed tokens that were visible from the start")

@@ -1,0 +1,226 @@
+"""A run directory back to a live network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from mdmkit.data.blocks import open_blocks, token_counts
+from mdmkit.data.cache import Notify, ignore
+from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
+from mdmkit.errors import CheckpointError, RecipeError
+from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
+from mdmkit.plugins import load_catalogue
+from mdmkit.protocols import BlockSource, RunFacts, Split
+from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
+from mdmkit.recipe_files import Document, parse_overrides
+from mdmkit.suggest import did_you_mean
+from mdmkit.training.checkpoint import load_weights
+from mdmkit.training.optimizer import learning_rate_fraction
+from mdmkit.training.run_directory import RESOLVED, runs_root
+
+TOKENIZER = "tokenizer.json"
+PRECISIONS = ("bf16", "fp32")
+
+
+@frozen(kw_only=True, eq=False)
+class TrainedRun:
+    """A run, loaded for use.
+
+    Attributes:
+        directory: where it is.
+        recipe: as it was trained, with the overrides laid over it.
+        recipe_hash: of the recipe as it was trained.
+        tokenizer: its tokenizer.
+        live: its components.
+        call: runs a function of the denoiser.
+        device, precision: with which `call` computes.
+        step: the optimizer steps behind the weights.
+        ema: whether the weights are the averaged ones.
+        blocks: opens a split of its corpus.
+    """
+
+    directory: Path
+    recipe: Recipe
+    recipe_hash: str
+    tokenizer: TextTokenizer
+    live: Live
+    call: InferenceCall
+    device: torch.device
+    precision: str
+    step: int
+    ema: bool
+    blocks: Callable[[Split], BlockSource]
+
+
+def open_trained(
+    directory: Path,
+    *,
+    overrides: Sequence[str] = (),
+    tables: Collection[str] = (),
+    checkpoint: int | None = None,
+    ema: bool = True,
+    device: str = "auto",
+    precision: str | None = None,
+    notify: Notify = ignore,
+    cache_dir: Path | None = None,
+) -> TrainedRun:
+    """Load a run.
+
+    Args:
+        directory: from `find_run`.
+        overrides: ``table.key=value``, laid over the run's recipe.
+        tables: the tables that overrides may change.
+        checkpoint: the step; the newest whole checkpoint by default.
+        ema: the averaged weights, where the run has them.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: ``bf16`` or ``fp32``; the run's own by default.
+        notify: is told what takes long.
+        cache_dir: where tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
+
+    Raises:
+        CheckpointError: where the run, its recipe or its weights cannot be read or do not fit.
+        RecipeError: for an override that is not allowed or not valid.
+        DataError: where its tokenizer cannot be read.
+    """
+    trained = saved_recipe(directory)
+    recipe = saved_recipe(directory, overrides, tables) if overrides else trained
+    precision = precision or recipe.train.precision
+    if precision not in PRECISIONS:
+        raise RecipeError(f'precision: expected bf16 or fp32, got "{precision}"')
+    weights = load_weights(directory, step=checkpoint, ema=ema)
+    tokenizer = load_tokenizer(directory / TOKENIZER)
+    target = _device(device)
+    root = build_root(recipe, tokenizer.vocab, target)
+    load_into(root, weights.state, where=f"{directory}, step {weights.step}")
+
+    def blocks(split: Split) -> BlockSource:
+        return open_blocks(
+            recipe.data, split, tokenizer=tokenizer, notify=notify, cache_dir=cache_dir
+        )
+
+    facts = RunFacts(
+        vocab=tokenizer.vocab,
+        length=recipe.data.length,
+        steps=recipe.train.steps,
+        global_batch_size=recipe.train.global_batch_size,
+        learning_rate=learning_rate_fraction(recipe.learning_rate, recipe.train.steps),
+        token_counts=lambda: token_counts(blocks("train"), tokenizer.vocab.size),
+    )
+    return TrainedRun(
+        directory=directory,
+        recipe=recipe,
+        recipe_hash=recipe_hash(trained),
+        tokenizer=tokenizer,
+        live=bring_to_life(recipe, facts),
+        call=InferenceCall(root, target, precision),
+        device=target,
+        precision=precision,
+        step=weights.step,
+        ema=weights.ema,
+        blocks=blocks,
+    )
+
+
+def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:
+    """The directory that `run` means.
+
+    Args:
+        run: a path, or a name in the folder of runs; the hash at its end may be left out where
+            that is unambiguous.
+        runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
+
+    Raises:
+        CheckpointError: where there is none, or several fit.
+    """
+    root = runs_root(runs_dir)
+    for candidate in (Path(run), root / run):
+        if (candidate / RESOLVED).is_file():
+            return candidate
+    known = sorted(path.parent.name for path in root.glob(f"*/{RESOLVED}"))
+    fitting = [name for name in known if name.rpartition("-")[0] == str(run)]
+    if len(fitting) == 1:
+        return root / fitting[0]
+    if fitting:
+        raise CheckpointError(
+            f'run "{run}": {len(fitting)} runs in {root} have that name; say which: '
+            + ", ".join(fitting)
+        )
+    if Path(run).is_dir():
+        raise CheckpointError(f"{run}: holds no run; expected {RESOLVED} in it")
+    found = f"runs in {root}: {', '.join(known)}" if known else f"there are no runs in {root}"
+    raise CheckpointError(
+        f'run "{run}": no such run directory{did_you_mean(str(run), known)}; {found} (give a path, '
+        "or the folder of runs with --runs-dir)"
+    )
+
+
+def saved_recipe(
+    directory: Path, overrides: Sequence[str] = (), tables: Collection[str] | None = None
+) -> Recipe:
+    """The recipe of a run, with `overrides` laid over it.
+
+    Args:
+        directory: of the run.
+        overrides: ``table.key=value``.
+        tables: the only ones that overrides may change; None: any.
+
+    Raises:
+        CheckpointError: where the saved recipe cannot be read.
+        RecipeError: where it is not valid here (a plugin is missing, say), or an override is
+            not, or goes to another table.
+    """
+    path = directory / RESOLVED
+    try:
+        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}); expected a run's recipe"
+        ) from error
+    catalogue = load_catalogue()
+    if not overrides:
+        return recipe_from_dict(saved, where=str(path), catalogue=catalogue)
+    over = parse_overrides(overrides)
+    for table in over.data:
+        if tables is not None and table not in tables:
+            raise RecipeError(
+                f"--set: [{table}] is fixed once a run is trained; here only "
+                f"{' and '.join(tables)} may be changed"
+            )
+    merged = Document.of(saved, str(path)).overlaid(over, default_uses={})  # every use is written
+    return recipe_from_dict(merged.data, where="--set", catalogue=catalogue)
+
+
+def load_into(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Fill the network, saying in words what does not fit.
+
+    Raises:
+        CheckpointError: where names or shapes differ.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in root.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    problems = [
+        f"  {name}: the weights have {found.get(name, 'nothing')}, the network "
+        f"{wanted.get(name, 'nothing')}"
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name)
+    ]
+    if problems:
+        more = [f"  and {len(problems) - 5} more"] if len(problems) > 5 else []
+        first = f"{where}: the weights do not fit the network of the recipe:"
+        last = "Recipe, tokenizer and checkpoints must be those that were written together."
+        raise CheckpointError("\n".join([first, *problems[:5], *more, last]))
+    root.load_state_dict(dict(state))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return choose_device(name)
+    except RuntimeError as error:
+        raise RecipeError(f'device: expected auto, cpu, cuda or cuda:1, got "{name}"') from error

@@ -1,0 +1,49 @@
+"""Numbers with their errors, in words for people."""
+
+from __future__ import annotations
+
+import math
+
+from mdmkit.values import Measurement
+
+
+def with_error(number: Measurement) -> str:
+    """``value ± stderr``, rounded to two digits of the error.
+
+    >>> with_error(Measurement(value=3.791234, stderr=0.00831))
+    '3.7912 ± 0.0083'
+    >>> with_error(Measurement(value=44.3, stderr=12.0))
+    '44 ± 12'
+    >>> with_error(Measurement(value=2.0, stderr=0.0))
+    '2.0000 ± 0'
+    """
+    if number.stderr == 0:
+        return f"{number.value:.4f} ± 0"
+    digits = min(max(1 - math.floor(math.log10(number.stderr)), 0), 12)
+    return f"{number.value:.{digits}f} ± {number.stderr:.{digits}f}"
+
+
+def rate(per_second: float) -> str:
+    """A speed in few characters.
+
+    >>> rate(812.4), rate(24_310.0), rate(3_200_000.0)
+    ('812', '24.3k', '3.2M')
+    """
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if per_second >= size:
+            return f"{per_second / size:.1f}{unit}"
+    return f"{per_second:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """A time span.
+
+    >>> duration(7.4), duration(83), duration(7384)
+    ('7s', '1m23s', '2h03m')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
