@@ -47,7 +47,8 @@ class Choice:
             raise invalid(f"expected a string, got {found(name)}", USE)
         if name in self.classes:
             return self.classes[name]
-        message = f'no {self.kind} "{name}"{did_you_mean(name, self.classes)}; {self.known()}'
+        hint = did_you_mean(name, self.classes)
+        message = f'no {self.kind} "{name}"{hint or ";"} {self.known()}'
         for plugin in self.broken:
             message += f"; a plugin that might provide it is broken: {plugin}"
         raise invalid(message, USE)

@@ -280,7 +280,7 @@ def _wanted(restriction: str, providers: Iterable[str]) -> list[str]:
         if name not in known:
             raise PluginError(
                 f'{RESTRICT}: no installed distribution "{name}" provides mdmkit plugins'
-                f"{did_you_mean(name, known)}; known: {', '.join(known) or 'none'}"
+                f"{did_you_mean(name, known) or ';'} known: {', '.join(known) or 'none'}"
             )
     return [name for name in known if name in names]
 

@@ -281,7 +281,12 @@ class Checked(Protocol):
     """
 
     def check(self, recipe: Recipe) -> Iterable[str]:
-        """What it objects to in the rest of the recipe, in words; called by ``mdmkit check``."""
+        """What it objects to in the rest of the recipe; called whenever a recipe is loaded.
+
+        Returns:
+            One line each; ``option: what is wrong`` names the option, other words blame the
+            whole table.
+        """
 
 
 class Objective(Protocol):

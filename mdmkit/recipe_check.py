@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mdmkit.problems import Path, Problem, found
+import attrs
+
+from mdmkit.problems import Path, Problem, dotted, found
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
@@ -37,7 +39,15 @@ def cross_problems(recipe: Recipe) -> Iterator[Problem]:
     for path, component in _components(recipe):
         if hasattr(component, "check"):
             for message in component.check(recipe):
-                yield Problem(path=path, message=message, table=True)
+                yield _objection(message, path, component)
+
+
+def _objection(message: str, path: Path, component: Any) -> Problem:
+    """A component's own objection; ``option: …`` blames that option, other words the table."""
+    option, _, rest = message.removeprefix(f"[{dotted(path)}] ").partition(": ")
+    if rest and option in {field.name for field in attrs.fields(type(component))}:
+        return Problem(path=(*path, option), message=rest)
+    return Problem(path=path, message=message, table=True)
 
 
 def _denoiser_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -50,7 +60,8 @@ def _denoiser_problems(recipe: Recipe) -> Iterator[Problem]:
             f"{nearest} is the nearest",
         )
     for path, component in _components(recipe):
-        missing = getattr(component, "needs", frozenset()) - denoiser.supports
+        needs: frozenset[str] = getattr(component, "needs", frozenset())
+        missing = needs - denoiser.supports
         if missing:
             supported = ", ".join(sorted(denoiser.supports)) or "nothing"
             yield Problem(

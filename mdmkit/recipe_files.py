@@ -138,11 +138,35 @@ def recipe_path(name: str) -> Path:
     """
     names = recipe_names()
     if name not in names:
-        raise RecipeError(
-            f'no shipped recipe "{name}"{did_you_mean(name, names)}; known: {", ".join(names)} '
-            "(the name of a file ends in .toml)"
-        )
+        known = f"known: {', '.join(names)} (the name of a file ends in .toml)"
+        hint = did_you_mean(name, names) or ";"
+        raise RecipeError(f'no shipped recipe "{name}"{hint} {known}')
     return recipe_directory() / f"{name}.toml"
+
+
+def copy_recipe(name: str, to: Path) -> Path:
+    """Copy a shipped recipe; an existing file is never overwritten.
+
+    Args:
+        name: of the recipe.
+        to: the new file, or a directory in which it gets the recipe's own file name.
+
+    Returns:
+        The new file.
+
+    Raises:
+        RecipeError: where none has that name, or the file exists or cannot be written.
+    """
+    source = recipe_path(name)
+    target = to / source.name if to.is_dir() else to
+    try:
+        with target.open("xb") as file:
+            file.write(source.read_bytes())
+    except FileExistsError as error:
+        raise RecipeError(f"{target}: exists already; choose another with --to") from error
+    except OSError as error:
+        raise RecipeError(f"{target}: cannot be written: {error.strerror}") from error
+    return target
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -251,9 +275,10 @@ def _value(text: str) -> Any:
 
 def _assign(data: dict[str, Any], path: KeyPath, value: Any) -> bool:
     """Set ``data[a][b]… = value``; whether that was possible."""
+    node: Any = data
     for name in path[:-1]:
-        data = data.setdefault(name, {})
-        if not isinstance(data, dict):
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
             return False
-    data[path[-1]] = value
+    node[path[-1]] = value
     return True

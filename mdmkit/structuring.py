@@ -138,7 +138,7 @@ class _Rules:
             return self.structure_choice(value, field.type, field.metadata[DEFAULT_USE])
         result = self.converter.structure(value, field.type)  # type: ignore[arg-type]
         bounds = field.metadata.get(METADATA_KEY)
-        problem = bounds.problem(result) if bounds is not None else None
+        problem = bounds.problem(value) if bounds is not None else None
         if problem is not None:
             raise invalid(problem)
         return result

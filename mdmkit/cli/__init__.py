@@ -1,0 +1,37 @@
+"""The command line: ``mdmkit COMMAND``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from mdmkit.errors import MdmkitError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    What the user can mend is said in words on stderr, without a traceback.
+
+    Args:
+        arguments: those of the command line; the process's own by default.
+
+    Returns:
+        The exit status: 0, 2 for a mistake in recipe, plugin, data or arguments, 1 for a run that
+        failed, 130 for Ctrl-C.
+    """
+    from mdmkit.cli.app import app
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character gets "?" for it
+            stream.reconfigure(errors="replace")
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="mdmkit")
+    except MdmkitError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - this is the place that prints
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as leave:  # how typer ends, well or not
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    return 0

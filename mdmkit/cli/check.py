@@ -1,0 +1,32 @@
+"""``mdmkit check``: say everything that is wrong with recipes."""
+
+from __future__ import annotations
+
+import typer
+
+from mdmkit.cli.options import RecipesArgument, SetOption
+from mdmkit.errors import RecipeError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(check)
+
+
+def check(recipes: RecipesArgument, overrides: SetOption = None) -> None:
+    """Check recipes and print all of their errors at once."""
+    from mdmkit.plugins import load_catalogue
+    from mdmkit.recipe import load_recipe
+
+    catalogue = load_catalogue()
+    problems: list[str] = []
+    for source in recipes:
+        try:
+            load_recipe(source, overrides or (), catalogue=catalogue)
+        except RecipeError as error:
+            # An override that is wrong is wrong for every recipe, but said once.
+            problems += [line for line in error.problems if line not in problems]
+        else:
+            typer.echo(f"{source}: ok")
+    if problems:
+        raise RecipeError(problems)
