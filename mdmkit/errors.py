@@ -50,7 +50,7 @@ class TrainingError(MdmkitError):
     exit_code: ClassVar[int] = 1
 
 
-class RunInterrupted(MdmkitError):
+class RunInterrupted(MdmkitError):  # noqa: N818 - being asked to stop is no error
     """A run that was asked to stop: it has saved, and says how to go on."""
 
     exit_code: ClassVar[int] = 130

@@ -76,7 +76,8 @@ def log_window(job: Job, clock: Clock, learning_rate: float) -> None:
         "train/nonfinite_steps": summary.nonfinite_steps,
     }
     job.log(metrics)
-    job.reporter.step(job.step, loss=summary.loss, tokens_per_second=speed)
+    loss = float("nan") if summary.loss is None else summary.loss
+    job.reporter.step(job.step, loss=loss, tokens_per_second=speed)
 
 
 def row_statistics(

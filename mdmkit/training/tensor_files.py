@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.planner import ReadItem
@@ -66,7 +68,7 @@ class _Reader(FileSystemReader):
         return metadata
 
 
-class _TensorsOnly(dcp.DefaultLoadPlanner):
+class _TensorsOnly(DefaultLoadPlanner):
     """The stock planner, but for pickled objects, which are never read."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:  # noqa: ARG002
@@ -81,8 +83,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, distributed: boo
     """
     try:
         with _quiet():
-            dcp.save(dict(tensors), storage_writer=FileSystemWriter(path), no_dist=not distributed)
-    except dcp.api.CheckpointException as error:
+            state_dict_saver.save(
+                dict(tensors), storage_writer=FileSystemWriter(path), no_dist=not distributed
+            )
+    except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
         raise OSError(str(cause)) from error
 
@@ -95,13 +99,13 @@ def read_tensors(path: Path, tensors: Mapping[str, Tensor], *, distributed: bool
     """
     try:
         with _quiet():
-            dcp.load(
+            state_dict_loader.load(
                 dict(tensors),
                 storage_reader=_Reader(path),
                 planner=_TensorsOnly(),
                 no_dist=not distributed,
             )
-    except dcp.api.CheckpointException as error:
+    except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
         raise CheckpointError(f"{path}: cannot be read ({cause})") from error
 

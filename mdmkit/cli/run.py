@@ -1,0 +1,55 @@
+"""``mdmkit run``: train what a recipe says, evaluate it, show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mdmkit.cli.options import RECIPE_HELP, SetOption, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(run)
+
+
+def run(
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)] = None,
+    overrides: SetOption = None,
+    runs_dir: Annotated[
+        Path | None, typer.Option(help="Folder of all runs; else MDMKIT_RUNS_DIR, else runs.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on in this run directory; without RECIPE, with the run's own."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print nothing but the outcome, as JSON.")
+    ] = False,
+) -> None:
+    """Train a recipe, evaluate it, and keep everything in a run directory.
+
+    An interrupted run goes on where it stopped: start the same command again.
+    """
+    from mdmkit.errors import RecipeError
+    from mdmkit.evaluation.run import find_run, read_recipe
+    from mdmkit.recipe import load_recipe
+    from mdmkit.report.console import RunReporter, quiet
+    from mdmkit.training.loop import train
+
+    if recipe is not None:
+        loaded = load_recipe(recipe, overrides or ())
+    elif resume is None:
+        raise RecipeError("run: name a recipe (`mdmkit recipes` lists some), or a run to --resume")
+    elif overrides:
+        raise RecipeError("--set: a run that goes on keeps its recipe; leave it out")
+    else:
+        resume = find_run(resume, runs_dir)
+        loaded = read_recipe(resume)
+    reporter = quiet() if as_json else RunReporter()
+    result = train(loaded, runs_dir=runs_dir, resume=resume, device=device, reporter=reporter)
+    if as_json:
+        print_json(result.to_json())

@@ -1,0 +1,110 @@
+"""Validation on the way, and what a run leaves at its end: numbers, samples, weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+from safetensors.torch import save as to_safetensors
+
+from mdmkit.evaluation.driver import Result
+from mdmkit.evaluation.evaluate import (
+    evaluate_live,
+    evaluation_context,
+    validate,
+    weights_facts,
+)
+from mdmkit.evaluation.generate import Sample, generate_samples
+from mdmkit.files import write_atomic
+from mdmkit.network import InferenceCall
+from mdmkit.protocols import EvaluationContext
+from mdmkit.recipe import recipe_hash
+from mdmkit.training.distributed import full_state
+from mdmkit.training.job import Job
+
+WEIGHTS = "model.safetensors"
+SAMPLES = 3
+
+
+@frozen(kw_only=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        directory: where everything is.
+        step: optimizer steps done.
+        results: of each evaluator of the recipe, by label.
+        samples: a few generated texts.
+    """
+
+    directory: Path
+    step: int
+    results: Mapping[str, Result]
+    samples: Sequence[Sample]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON."""
+        return {
+            "directory": str(self.directory),
+            "step": self.step,
+            "results": {label: result.to_json() for label, result in self.results.items()},
+            "samples": [attrs.asdict(sample) for sample in self.samples],
+        }
+
+
+def validate_job(job: Job) -> None:
+    """Measure the NELBO on the validation split, with the averaged weights where there are any."""
+    with job.ema.applied():
+        found = validate(job.recipe, evaluation_of(job))
+    job.validated = job.step
+    job.log({"val/nelbo_per_token": found.value, "val/nelbo_per_token_stderr": found.stderr})
+    job.reporter.validation(job.step, found)
+
+
+def finish(job: Job) -> RunResult:
+    """Evaluate, sample and export the trained network; every rank takes part."""
+    recipe, world, reporter = job.recipe, job.world, job.reporter
+    reporter.close()
+    facts = weights_facts(
+        run=recipe.run.name,
+        recipe_hash=recipe_hash(recipe),
+        step=job.step,
+        ema=job.ema.active,
+        precision=recipe.train.precision,
+    )
+    context = evaluation_of(job)
+    with job.ema.applied():
+        results = evaluate_live(recipe, context, facts=facts, directory=job.directory)
+        samples = generate_samples(
+            recipe,
+            context.call,
+            job.tokenizer,
+            job.live.noise_schedule,
+            n=SAMPLES,
+            device=world.device,
+        )
+        weights = full_state(job.root.denoiser)
+    if world.rank == 0:
+        metadata = {"format": "pt", "facts": json.dumps(facts)}
+        write_atomic(job.directory / WEIGHTS, to_safetensors(weights, metadata))
+        reporter.summary(job.directory, results, samples)
+    return RunResult(directory=job.directory, step=job.step, results=results, samples=samples)
+
+
+def evaluation_of(job: Job) -> EvaluationContext:
+    """What evaluators get of a job: its network as it is at this moment."""
+    world = job.world
+    return evaluation_context(
+        job.recipe,
+        job.live,
+        job.tokenizer,
+        call=InferenceCall(job.root, world.device, job.recipe.train.precision),
+        blocks=job.blocks,
+        device=world.device,
+        rank=world.rank,
+        world_size=world.size,
+    )
