@@ -16,7 +16,7 @@ from mdmkit.environment import environment
 from mdmkit.errors import RecipeError
 from mdmkit.evaluation.driver import Result, run_evaluation
 from mdmkit.evaluation.generate import rows_at_once
-from mdmkit.evaluation.run import TrainedRun, find_run, open_trained, saved_recipe
+from mdmkit.evaluation.run import TrainedRun, find_run, open_trained, read_recipe
 from mdmkit.files import write_json
 from mdmkit.network import Live
 from mdmkit.problems import dotted
@@ -74,7 +74,7 @@ def evaluate(
     """
     directory = find_run(run, runs_dir)
     wanted = [*overrides, *_shorthands(directory, overrides, {"split": split, "draws": draws})]
-    if not saved_recipe(directory, wanted, TABLES).evaluators:
+    if not read_recipe(directory, wanted, TABLES).evaluators:
         raise RecipeError(
             f"{directory}: its recipe names no evaluators; name one, such as "
             "--set evaluators.nelbo.use=nelbo"
@@ -256,19 +256,19 @@ def _write(path: Path, result: Result, notify: Notify) -> None:
 
 def _shorthands(directory: Path, overrides: Sequence[str], common: Mapping[str, Any]) -> list[str]:
     """Overrides that set an option of every evaluator that has it."""
-    evaluators = saved_recipe(directory, overrides, TABLES).evaluators
+    evaluators = read_recipe(directory, overrides, TABLES).evaluators
     found: list[str] = []
     for key, value in common.items():
         if value is None:
             continue
-        labels = [
-            label
-            for label, evaluator in evaluators.items()
-            if key in (field.name for field in attrs.fields(type(evaluator)))
-        ]
+        labels = [label for label, evaluator in evaluators.items() if key in _options(evaluator)]
         if evaluators and not labels:
             raise RecipeError(
                 f'{key}: none of the evaluators {", ".join(evaluators)} has an option "{key}"'
             )
         found += [f"{dotted(('evaluators', label, key))}={json.dumps(value)}" for label in labels]
     return found
+
+
+def _options(evaluator: Any) -> set[str]:
+    return {field.name for field in attrs.fields(type(evaluator))}

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
-from mdmkit.draws import RowStreams
-from mdmkit.errors import PluginError, RecipeError
+from mdmkit.errors import RecipeError
 from mdmkit.evaluation.run import find_run, open_trained
-from mdmkit.protocols import (
-    NetworkCall,
-    NoiseSchedule,
-    Sampler,
-    SamplerContext,
-    Tokenizer,
-)
+from mdmkit.evaluation.states import Progress, final_states
+from mdmkit.protocols import NetworkCall, NoiseSchedule, Sampler, Tokenizer
 from mdmkit.recipe import Recipe, dump_recipe
-from mdmkit.values import Attention, Generation, Vocabulary
-
-Progress = Callable[[int, int], object]
+from mdmkit.values import Vocabulary
 
 
 @frozen(kw_only=True)
@@ -100,45 +91,6 @@ def generate(
         progress=progress,
     )
     return torch.cat([state.tokens.cpu() for state in parts])
-
-
-def final_states(
-    call: NetworkCall,
-    sampler: Sampler,
-    *,
-    vocab: Vocabulary,
-    noise_schedule: NoiseSchedule,
-    length: int,
-    n: int,
-    seed: int,
-    prompt_ids: Sequence[int] = (),
-    batch_size: int,
-    device: torch.device,
-    progress: Progress | None = None,
-) -> Iterator[Generation]:
-    """The last state of each batch of a generation; for the arguments see `generate`."""
-
-    def logits(xt: Tensor, t: Tensor | None, attention: Attention) -> Tensor:
-        return call(lambda denoiser: denoiser.unembed(denoiser(xt, t=t, attention=attention)))
-
-    prompt = torch.tensor(list(prompt_ids), dtype=torch.int64, device=device)
-    for first in range(0, n, batch_size):
-        rows = range(first, min(first + batch_size, n))
-        noise = RowStreams(seed, rows, length)
-        context = SamplerContext(
-            logits=logits,
-            uniform=_on(noise, device),
-            vocab=vocab,
-            noise_schedule=noise_schedule,
-            device=device,
-        )
-        start = torch.full((len(rows), length), vocab.mask_id, device=device)
-        start[:, : len(prompt)] = prompt
-        state = _last(sampler, start, context)
-        _require_invariants(sampler, start, state.tokens, vocab.mask_id)
-        if progress is not None:
-            progress(rows.stop, n)
-        yield state
 
 
 def generate_samples(
@@ -289,24 +241,3 @@ def _check_request(recipe: Recipe, *, n: int, length: int, prompt_tokens: int) -
             f"prompt: it has {prompt_tokens} tokens and leaves nothing to generate in a length of "
             f"{length}; shorten it or ask for a greater length"
         )
-
-
-def _on(noise: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
-    return lambda: noise().to(device)
-
-
-def _last(sampler: Sampler, tokens: Tensor, context: SamplerContext) -> Generation:
-    state = None
-    for state in sampler.generate(tokens, context):  # noqa: B007 - the last one is wanted
-        pass
-    if state is None:
-        raise PluginError(f"sampler {type(sampler).__name__}: generate() yielded no state")
-    return state
-
-
-def _require_invariants(sampler: Any, start: Tensor, end: Tensor, mask_id: int) -> None:
-    name, visible = f"sampler {type(sampler).__name__}", start != mask_id
-    if (end == mask_id).any():
-        raise PluginError(f"{name}: its last state still holds masks; expected none")
-    if not torch.equal(start[visible], end[visible]):
-        raise PluginError(f"{name}: it changed tokens that were visible from the start")

@@ -89,8 +89,8 @@ def open_trained(
         RecipeError: for an override that is not allowed or not valid.
         DataError: where its tokenizer cannot be read.
     """
-    trained = saved_recipe(directory)
-    recipe = saved_recipe(directory, overrides, tables) if overrides else trained
+    trained = read_recipe(directory)
+    recipe = read_recipe(directory, overrides, tables) if overrides else trained
     precision = precision or recipe.train.precision
     if precision not in PRECISIONS:
         raise RecipeError(f'precision: expected bf16 or fp32, got "{precision}"')
@@ -161,7 +161,7 @@ def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:
     )
 
 
-def saved_recipe(
+def read_recipe(
     directory: Path, overrides: Sequence[str] = (), tables: Collection[str] | None = None
 ) -> Recipe:
     """The recipe of a run, with `overrides` laid over it.
