@@ -11,9 +11,13 @@ from typing import Annotated
 import typer
 
 import mdmkit
-from mdmkit.cli import check, plugins, recipes, show
+from mdmkit.cli import check, plugins, recipes, run, sample, show
+from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
+    run,
+    evaluation,
+    sample,
     check,
     show,
     plugins,

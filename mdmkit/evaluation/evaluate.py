@@ -16,13 +16,21 @@ from mdmkit.environment import environment
 from mdmkit.errors import RecipeError
 from mdmkit.evaluation.driver import Result, run_evaluation
 from mdmkit.evaluation.generate import rows_at_once
-from mdmkit.evaluation.run import TrainedRun, find_run, open_trained, read_recipe
+from mdmkit.evaluation.run import find_run, open_trained, read_recipe, weights_facts
 from mdmkit.files import write_json
 from mdmkit.network import Live
 from mdmkit.problems import dotted
 from mdmkit.protocols import BlockSource, Draws, EvaluationContext, NetworkCall, Split, Tokenizer
 from mdmkit.recipe import Recipe, dump_recipe
 from mdmkit.values import Measurement
+
+__all__ = [
+    "evaluate",
+    "evaluate_live",
+    "evaluation_context",
+    "validate",
+    "weights_facts",
+]
 
 TABLES = ("evaluators", "sampler")
 Progress = Callable[[str, int, int], object]
@@ -103,7 +111,7 @@ def evaluate(
     return evaluate_live(
         opened.recipe,
         context,
-        facts=_facts(opened),
+        facts=opened.facts,
         directory=directory,
         notify=notify,
         progress=progress,
@@ -192,25 +200,6 @@ def evaluate_live(
     return results
 
 
-def weights_facts(
-    *, run: str, recipe_hash: str, step: int, ema: bool, precision: str
-) -> dict[str, Any]:
-    """What provenance says of the weights that were measured.
-
-    Args:
-        run: the run's name.
-        recipe_hash: of the recipe that was trained.
-        step: the optimizer steps behind the weights.
-        ema: whether they are the averaged ones.
-        precision: in which the network computed.
-    """
-    return {
-        "run": {"name": run, "recipe_hash": recipe_hash},
-        "checkpoint": {"step": step, "ema": ema},
-        "precision": precision,
-    }
-
-
 def validate(recipe: Recipe, context: EvaluationContext) -> Measurement:
     """The NELBO per token on the validation split: the loop's own validation.
 
@@ -235,16 +224,6 @@ def _draws(seed: int, step: int, rows: torch.Tensor, global_rows: int) -> Draws:
 
 def _labelled(progress: Progress, label: str) -> Callable[[int, int], object]:
     return lambda done, total: progress(label, done, total)
-
-
-def _facts(opened: TrainedRun) -> dict[str, Any]:
-    return weights_facts(
-        run=opened.recipe.run.name,
-        recipe_hash=opened.recipe_hash,
-        step=opened.step,
-        ema=opened.ema,
-        precision=opened.precision,
-    )
 
 
 def _write(path: Path, result: Result, notify: Notify) -> None:

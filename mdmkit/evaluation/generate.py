@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor
 
 from mdmkit.errors import RecipeError
@@ -29,6 +30,7 @@ class Sample:
         sampler: the sampler's name in the recipe.
         network_evaluations: how often the network was called for the batch it was in.
         prompt: the text it begins with.
+        provenance: run, checkpoint, precision and the sampler's options, as plain JSON.
     """
 
     text: str
@@ -38,6 +40,7 @@ class Sample:
     sampler: str
     network_evaluations: int
     prompt: str = ""
+    provenance: Mapping[str, Any] = field(factory=dict)
 
 
 def generate(
@@ -105,15 +108,29 @@ def generate_samples(
     prompt: str = "",
     batch_size: int | None = None,
     device: torch.device,
+    facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Sample]:
     """Texts from a live network, by the recipe's sampler.
+
+    Args:
+        recipe: names the sampler.
+        call: runs a function of the denoiser.
+        tokenizer, noise_schedule: of the run.
+        n: how many texts.
+        length: tokens of each; the recipe's block length by default.
+        seed: of the noise.
+        prompt: text that each begins with.
+        batch_size: rows a network call; as in training by default.
+        device: where the network lives.
+        facts: what provenance says of the weights, from `weights_facts`.
+        progress: called as ``progress(rows done, n)``.
 
     Raises:
         RecipeError: where the sampler drives another kind of network, or `n`, `length` or
             `prompt` do not fit.
     """
-    name = dump_recipe(recipe)["sampler"]["use"]
+    table = dump_recipe(recipe)["sampler"]
     length = recipe.data.length if length is None else length
     prompt_ids = tokenizer.encode_batch([prompt])[0] if prompt else []
     _check_request(recipe, n=n, length=length, prompt_tokens=len(prompt_ids))
@@ -139,9 +156,10 @@ def generate_samples(
                     ids=tuple(ids),
                     row=len(samples),
                     seed=seed,
-                    sampler=name,
+                    sampler=table["use"],
                     network_evaluations=state.network_evaluations,
                     prompt=prompt,
+                    provenance={**(facts or {}), "sampler": table},
                 )
             )
     return samples
@@ -207,6 +225,7 @@ def sample(
         prompt=prompt,
         batch_size=batch_size,
         device=opened.device,
+        facts=opened.facts,
         progress=progress,
     )
 

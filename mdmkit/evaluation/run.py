@@ -58,6 +58,17 @@ class TrainedRun:
     ema: bool
     blocks: Callable[[Split], BlockSource]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What provenance says of the weights."""
+        return weights_facts(
+            run=self.recipe.run.name,
+            recipe_hash=self.recipe_hash,
+            step=self.step,
+            ema=self.ema,
+            precision=self.precision,
+        )
+
 
 def open_trained(
     directory: Path,
@@ -195,6 +206,25 @@ def read_recipe(
             )
     merged = Document.of(saved, str(path)).overlaid(over, default_uses={})  # every use is written
     return recipe_from_dict(merged.data, where="--set", catalogue=catalogue)
+
+
+def weights_facts(
+    *, run: str, recipe_hash: str, step: int, ema: bool, precision: str
+) -> dict[str, Any]:
+    """What provenance says of the weights that were measured.
+
+    Args:
+        run: the run's name.
+        recipe_hash: of the recipe that was trained.
+        step: the optimizer steps behind the weights.
+        ema: whether they are the averaged ones.
+        precision: in which the network computed.
+    """
+    return {
+        "run": {"name": run, "recipe_hash": recipe_hash},
+        "checkpoint": {"step": step, "ema": ema},
+        "precision": precision,
+    }
 
 
 def load_into(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

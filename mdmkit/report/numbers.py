@@ -17,9 +17,9 @@ def with_error(number: Measurement) -> str:
     >>> with_error(Measurement(value=2.0, stderr=0.0))
     '2.0000 ± 0'
     """
-    if number.stderr == 0:
-        return f"{number.value:.4f} ± 0"
-    digits = min(max(1 - math.floor(math.log10(number.stderr)), 0), 12)
+    if number.stderr < 1e-6:
+        return f"{number.value:.4f} ± {number.stderr:.0g}"
+    digits = max(1 - math.floor(math.log10(number.stderr)), 0)
     return f"{number.value:.{digits}f} ± {number.stderr:.{digits}f}"
 
 

@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     from mdmkit.evaluation.generate import Sample
 
 
-def results_table(results: Mapping[str, Result]) -> Table:
-    """One line a number: value ± standard error, and what it was measured on."""
-    table = Table(title="Evaluation", title_justify="left")
-    for name in ("evaluator", "number", "value", "unit", "split", "blocks", "draws", "weights"):
-        table.add_column(name, justify="right" if name in ("blocks", "draws") else "left")
-    for label, result in results.items():
-        facts = result.provenance
-        where = [str(facts.get(key, "")) for key in ("split", "blocks", "draws")]
-        for name, number in result.measurements.items():
-            row = [label, name, with_error(number), number.unit, *where, _weights(facts)]
-            table.add_row(*(Text(cell) for cell in row))  # Text: nothing in it is markup
+def results_table(results: Mapping[str, Result]) -> Group:
+    """A table for each evaluator: its numbers ± standard error, and what they were measured on."""
+    return Group(*(_result_table(label, result) for label, result in results.items()))
+
+
+def _result_table(label: str, result: Result) -> Table:
+    title = " · ".join([label, *_circumstances(result.provenance)])
+    table = Table(title=Text(title, style="bold"), title_justify="left")
+    table.add_column("number")
+    table.add_column("value ± standard error", justify="right")
+    table.add_column("unit")
+    for name, number in result.measurements.items():
+        row = [name, with_error(number), number.unit]
+        table.add_row(*(Text(cell) for cell in row))  # Text: nothing in it is markup
     return table
 
 
@@ -81,8 +84,11 @@ def print_summary(
         console.print(Text(f"  {command}"), soft_wrap=True)
 
 
-def _weights(provenance: Mapping[str, Any]) -> str:
-    found = provenance.get("checkpoint")
-    if not isinstance(found, Mapping):
-        return ""
-    return f"step {found['step']}, {'EMA' if found['ema'] else 'no EMA'}"
+def _circumstances(provenance: Mapping[str, Any]) -> list[str]:
+    """Split, blocks, draws and weights in words, as far as the evaluator tells them."""
+    forms = (("split", "split {}"), ("blocks", "{} blocks"), ("draws", "draws {}"))
+    found = [form.format(provenance[key]) for key, form in forms if key in provenance]
+    checkpoint = provenance.get("checkpoint")
+    if isinstance(checkpoint, Mapping):
+        found.append(f"step {checkpoint['step']}, {'EMA' if checkpoint['ema'] else 'no EMA'}")
+    return found
