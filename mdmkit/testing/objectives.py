@@ -1,0 +1,307 @@
+"""The contract of objectives: tasks without leaks, losses that are sums, bounds that hold."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, get_args
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor
+
+from mdmkit.draws import StepDraws
+from mdmkit.protocols import Objective, ObjectiveContext, ObjectiveOptions, Prediction
+from mdmkit.testing.errors import Contract
+from mdmkit.testing.facts import (
+    GlobalGenerator,
+    HashDenoiser,
+    UniformDenoiser,
+    cross_entropies,
+    objective_context,
+    random_batch,
+)
+from mdmkit.testing.networks import FEATURES
+from mdmkit.values import Batch, Noised, Vocabulary
+
+_ROWS, _LENGTH = 12, 8
+_SIGMAS = 5.0
+_TINY_VOCAB = Vocabulary(size=4, mask_id=3)
+_TINY_LENGTH = 3
+
+
+@frozen(kw_only=True)
+class _Subject:
+    """A live objective and what it is tried on."""
+
+    contract: Contract
+    objective: Objective
+    prediction: Prediction
+    vocab: Vocabulary
+    batch: Batch
+
+    def rows(self, which: Tensor) -> Batch:
+        """These rows of the batch; rows of a group share one sequence."""
+        parts = {
+            name: part[which // self.objective.group]
+            for name in ("tokens", "real", "maskable", "rows")
+            if (part := getattr(self.batch, name)) is not None
+        }
+        return evolve(self.batch, **parts)
+
+    def corrupt(self, which: Tensor, step: int = 3) -> Noised:
+        """The task of these rows of the global batch."""
+        return self.objective.corrupt(self.rows(which), self.draws(which, step))
+
+    def draws(self, which: Tensor, step: int = 3) -> StepDraws:
+        """The numbers of these rows."""
+        return StepDraws(seed=5, step=step, rows=which, global_rows=_ROWS)
+
+
+def check_objective(
+    options: ObjectiveOptions | Any, *, context: ObjectiveContext | None = None
+) -> None:
+    """Check ``corrupt``, ``loss`` and ``bound`` on a small random network.
+
+    Args:
+        options: the objective's options.
+        context: what it is built from; standard training if None.
+
+    Raises:
+        ContractError: naming the clause that does not hold.
+    """
+    contract = Contract.of("objective", options)
+    context = context or objective_context()
+    known = isinstance(options.needs, frozenset) and options.needs <= FEATURES
+    contract.require(known, f"needs is a frozenset out of {sorted(FEATURES)}", repr(options.needs))
+    kinds = get_args(Prediction)
+    contract.require(
+        options.prediction in kinds, f"prediction is of {kinds}", repr(options.prediction)
+    )
+    objective = options.build(context)
+    contract.require(isinstance(objective.exact, bool), "exact is a bool", repr(objective.exact))
+    whole = isinstance(objective.group, int) and objective.group >= 1
+    contract.require(whole, "group is a whole number >= 1", repr(objective.group))
+    subject = _Subject(
+        contract=contract,
+        objective=objective,
+        prediction=options.prediction,
+        vocab=context.vocab,
+        batch=random_batch(_ROWS, _LENGTH, context.vocab),
+    )
+    for step in (0, 3):
+        _check_noised(subject, subject.corrupt(torch.arange(_ROWS), step))
+    _check_function(subject)
+    _check_micro_batches(subject)
+    _check_no_leak(subject)
+    _check_loss(subject)
+    _check_bound(subject)
+    tiny = evolve(context, vocab=_TINY_VOCAB, length=_TINY_LENGTH)
+    _check_total_probability(contract, options.build(tiny))
+
+
+def _check_noised(subject: _Subject, noised: Noised) -> None:
+    contract, shape = subject.contract, (_ROWS, _LENGTH)
+    for name, dtype in _NOISED.items():
+        value = getattr(noised, name)
+        contract.require(
+            value.shape == shape and value.dtype == dtype,
+            f"Noised.{name} is [B, L] {dtype}",
+            f"{list(value.shape)} {value.dtype}",
+        )
+    t = noised.t
+    contract.require(
+        t is None or (t.shape == shape[:1] and t.dtype == torch.float32),
+        "Noised.t is [B] float32 or None",
+        lambda: repr(t),
+    )
+    scored = subject.rows(torch.arange(_ROWS)).scored()
+    outside = int((noised.in_loss & ~scored).sum())
+    contract.require(not outside, "only scored tokens are in the loss", f"{outside} others")
+    weights = noised.weights[noised.in_loss]
+    contract.require(
+        (weights.isfinite() & (weights > 0)).all(),
+        "weights in the loss are finite and positive",
+        lambda: f"from {float(weights.min()):.6g} to {float(weights.max()):.6g}",
+    )
+    masks = int((noised.targets[noised.in_loss] == subject.vocab.mask_id).sum())
+    contract.require(not masks, "a mask is never a target", f"{masks} are")
+    _check_denominator(contract, noised.denominator)
+
+
+_NOISED = {
+    "inputs": torch.int64,
+    "targets": torch.int64,
+    "in_loss": torch.bool,
+    "weights": torch.float32,
+}
+
+
+def _check_denominator(contract: Contract, denominator: Tensor) -> None:
+    right = denominator.shape == () and denominator.dtype == torch.float64
+    contract.require(
+        right and bool(denominator.isfinite()) and float(denominator) >= 0,
+        "the denominator is a finite float64 scalar >= 0",
+        lambda: repr(denominator),
+    )
+
+
+def _equal(one: Noised, two: Noised) -> bool:
+    names = (*_NOISED, "t")
+    pairs = [(getattr(one, name), getattr(two, name)) for name in names]
+    return all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
+
+
+def _check_function(subject: _Subject) -> None:
+    every = torch.arange(_ROWS)
+    generator = GlobalGenerator.now()
+    tokens = subject.batch.tokens.clone()
+    same = _equal(subject.corrupt(every), subject.corrupt(every))
+    subject.contract.require(
+        same and generator.untouched(),
+        "everything random comes from draws",
+        "another task for the same draws, or torch's own generator in use",
+    )
+    subject.contract.require(
+        torch.equal(tokens, subject.batch.tokens), "corrupt leaves the batch alone", "changed"
+    )
+
+
+def _check_micro_batches(subject: _Subject) -> None:
+    """Row i of the global batch in micro-batch i mod M: nothing but the order may change."""
+    whole = subject.corrupt(torch.arange(_ROWS))
+    dealt = [torch.arange(m, _ROWS, 3) for m in range(3)]
+    parts = [subject.corrupt(rows) for rows in dealt]
+    for rows, part in zip(dealt, parts, strict=True):
+        expected = evolve(whole, t=None if whole.t is None else whole.t[rows])
+        expected = evolve(expected, **{name: getattr(whole, name)[rows] for name in _NOISED})
+        subject.contract.require(
+            _equal(part, expected),
+            "a row's task does not depend on its micro-batch",
+            f"rows {rows.tolist()} differ from the same rows of the whole batch",
+        )
+    total = float(sum(part.denominator for part in parts))
+    subject.contract.require(
+        math.isclose(total, float(whole.denominator), rel_tol=1e-6),
+        "the shares of the denominator add up",
+        f"{total} over three micro-batches, {float(whole.denominator)} in one",
+    )
+
+
+def _check_no_leak(subject: _Subject) -> None:
+    """What is to be predicted at a position does not stand in what may be seen there."""
+    noised = subject.corrupt(torch.arange(_ROWS))
+    if subject.prediction == "masked":
+        shown = int((noised.inputs != subject.vocab.mask_id)[noised.in_loss].sum())
+        subject.contract.require(
+            not shown, "positions in the loss are masked in the input", f"{shown} are not"
+        )
+        return
+    subject.contract.require(
+        noised.attention.causal, "next-token prediction asks for causal attention", "it does not"
+    )
+    tokens = subject.batch.tokens
+    for i in range(_LENGTH):
+        other = tokens.clone()
+        other[:, i] = (tokens[:, i] + 1) % (subject.vocab.size - 1)
+        changed = evolve(subject, batch=evolve(subject.batch, tokens=other))
+        seen = changed.corrupt(torch.arange(_ROWS)).inputs[:, : i + 1]
+        subject.contract.require(
+            torch.equal(seen, noised.inputs[:, : i + 1]),
+            "the token to predict at i is not in the input at positions <= i",
+            f"inputs up to {i} change with token {i}",
+        )
+
+
+def _check_loss(subject: _Subject) -> None:
+    """The loss is the sum it should be, recomputed here in float64."""
+    contract = subject.contract
+    denoiser = HashDenoiser(subject.vocab.size)
+    noised = subject.corrupt(torch.arange(_ROWS))
+    loss = subject.objective.loss(denoiser, noised)
+    h = denoiser(noised.inputs, t=noised.t, attention=noised.attention)
+    nll = cross_entropies(denoiser.unembed(h), noised.targets, subject.vocab.mask_id)
+    nll = (nll * noised.in_loss).detach()
+    expected = float((nll * noised.weights.double()).sum())
+    contract.require(
+        loss.total.shape == () and loss.total.dtype == torch.float32 and loss.total.requires_grad,
+        "Loss.total is a float32 scalar with a gradient",
+        lambda: repr(loss.total),
+    )
+    contract.require(
+        math.isclose(loss.total.item(), expected, rel_tol=1e-4),
+        "Loss.total is the weighted sum of cross-entropies, never a mean",
+        f"{loss.total.item():.6f}, expected {expected:.6f}",
+    )
+    right = loss.nll.shape == (_ROWS,) and loss.nll.dtype == torch.float32
+    contract.require(
+        right and not loss.nll.requires_grad, "Loss.nll is [B] float32, detached", repr(loss.nll)
+    )
+    gap = float((loss.nll - nll.sum(-1)).abs().max())
+    contract.require(
+        gap <= 1e-3, "Loss.nll is each row's unweighted sum", f"off by up to {gap:.6g} nats"
+    )
+    contract.require(
+        loss.tokens.dtype == torch.int64 and torch.equal(loss.tokens, noised.in_loss.sum(-1)),
+        "Loss.tokens counts the positions in the loss",
+        lambda: repr(loss.tokens),
+    )
+
+
+def _check_bound(subject: _Subject) -> None:
+    """Shapes, and a network that knows nothing: exactly n·ln(V − 1) nats on average."""
+    contract, every = subject.contract, torch.arange(_ROWS)
+    batch = subject.rows(every)
+    scored = batch.scored().sum(-1)
+    draws = 400
+    denoiser = UniformDenoiser(subject.vocab.size)
+    nats = torch.zeros(draws, _ROWS, dtype=torch.float64)
+    with torch.no_grad():
+        for step in range(draws):
+            bound = subject.objective.bound(denoiser, batch, subject.draws(every, step))
+            contract.require(
+                bound.nats.shape == (_ROWS,) and bound.nats.dtype == torch.float64,
+                "Bound.nats is [B] float64",
+                f"{list(bound.nats.shape)} {bound.nats.dtype}",
+            )
+            contract.require(
+                torch.equal(bound.tokens, scored), "Bound.tokens counts the scored tokens", "no"
+            )
+            nats[step] = bound.nats
+            if subject.objective.exact:
+                break
+    nats = nats[: step + 1].sum(-1)
+    expected = float(scored.sum()) * math.log(subject.vocab.size - 1)
+    error = float(nats.std() / len(nats) ** 0.5) if len(nats) > 1 else 0.0
+    found = float(nats.mean())
+    contract.require(
+        abs(found - expected) <= _SIGMAS * error + 1e-5 * expected,
+        "a network that knows nothing has a bound of n·ln(V − 1) nats",
+        f"{found:.4f} ± {error:.4f} for the batch, expected {expected:.4f}",
+    )
+
+
+def _check_total_probability(contract: Contract, objective: Objective) -> None:
+    """exp(−bound), summed over every text there is, is 1 where exact, else at most 1."""
+    ids = [i for i in range(_TINY_VOCAB.size) if i != _TINY_VOCAB.mask_id]
+    texts = torch.tensor(list(itertools.product(ids, repeat=_TINY_LENGTH)))
+    copies = 1 if objective.exact else 500
+    denoiser = HashDenoiser(_TINY_VOCAB.size, seed=1)
+    total, variance = 0.0, 0.0
+    with torch.no_grad():
+        for number, text in enumerate(texts):
+            every = torch.arange(copies)
+            batch = Batch(tokens=text.expand(copies, -1), rows=every)
+            draws = StepDraws(seed=7, step=number, rows=every, global_rows=copies)
+            nats = objective.bound(denoiser, batch, draws).nats
+            mean = float(nats.mean())
+            error = float(nats.std() / copies**0.5) if copies > 1 else 0.0
+            total += math.exp(-mean)
+            variance += (math.exp(-mean) * error) ** 2
+    slack = _SIGMAS * variance**0.5 + 1e-4
+    clause = "the bound is −log of a probability: exp(−nats) over all texts sums to "
+    found = f"a sum of {total:.5f} (tolerance {slack:.5f})"
+    if objective.exact:
+        contract.require(abs(total - 1) <= slack, clause + "1", found)
+    else:
+        contract.require(total <= 1 + slack, clause + "at most 1", found)

@@ -1,0 +1,149 @@
+"""The contract of samplers: what is visible stays, no mask is left, a row has its own text."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, get_args
+
+import torch
+from attrs import define, frozen
+from torch import Tensor
+
+from mdmkit.draws import RowStreams
+from mdmkit.protocols import NoiseSchedule, Prediction, Sampler, SamplerContext
+from mdmkit.testing.errors import Contract
+from mdmkit.testing.facts import VOCAB, GlobalGenerator, HashDenoiser
+from mdmkit.values import Attention, Generation, Vocabulary
+
+_ROWS, _LENGTH = 5, 12
+
+
+@define
+class _Network:
+    """The network that a sampler calls: counts the calls, and would love to say "mask"."""
+
+    contract: Contract
+    vocab: Vocabulary
+    denoiser: HashDenoiser
+    calls: int = 0
+
+    def __call__(self, xt: Tensor, t: Tensor | None, attention: Attention) -> Tensor:
+        self.calls += 1
+        self.contract.require(
+            xt.ndim == 2 and xt.dtype == torch.int64,
+            "the network is called with tokens [B, L] int64",
+            lambda: f"{list(xt.shape)} {xt.dtype}",
+        )
+        self.contract.require(
+            t is None or t.shape == xt.shape[:1],
+            "the network is called with t [B] or None",
+            lambda: f"t of shape {list(t.shape)}" if t is not None else "",
+        )
+        with torch.no_grad():
+            logits = self.denoiser.unembed(self.denoiser(xt, attention=attention))
+        logits[..., self.vocab.mask_id] += 20.0
+        return logits
+
+
+@frozen(kw_only=True)
+class _Subject:
+    """A sampler and what it is tried on."""
+
+    contract: Contract
+    sampler: Sampler
+    vocab: Vocabulary
+    noise_schedule: NoiseSchedule
+    start: Tensor
+
+    def states(self, rows: range, seed: int = 0) -> list[Generation]:
+        """Every state of the generation of these rows."""
+        network = _Network(self.contract, self.vocab, HashDenoiser(self.vocab.size, length=_LENGTH))
+        context = SamplerContext(
+            logits=network,
+            uniform=RowStreams(seed, rows, _LENGTH),
+            vocab=self.vocab,
+            noise_schedule=self.noise_schedule,
+            device=torch.device("cpu"),
+        )
+        start = self.start[rows.start : rows.stop].clone()
+        states = list(self.sampler.generate(start, context))
+        untouched = torch.equal(start, self.start[rows.start : rows.stop])
+        self.contract.require(untouched, "generate leaves its argument alone", "it was changed")
+        self.contract.require(states, "generate yields every state", "none")
+        self.contract.require(
+            states[-1].network_evaluations == network.calls,
+            "network_evaluations counts the calls",
+            f"{states[-1].network_evaluations} stated, {network.calls} made",
+        )
+        return states
+
+
+def check_sampler(sampler: Sampler | Any, *, noise_schedule: NoiseSchedule | None = None) -> None:
+    """Generate from partly masked rows, in one batch and in several, and compare.
+
+    Args:
+        sampler: the component.
+        noise_schedule: the schedule it is given; linear if None.
+
+    Raises:
+        ContractError: naming the clause that does not hold.
+    """
+    from mdmkit.builtin.schedules import Linear
+
+    contract = Contract.of("sampler", sampler)
+    kinds = get_args(Prediction)
+    contract.require(
+        sampler.prediction in kinds, f"prediction is of {kinds}", repr(sampler.prediction)
+    )
+    start = torch.full((_ROWS, _LENGTH), VOCAB.mask_id)
+    start[1, 3:6] = 4
+    start[2] = torch.arange(_LENGTH) % VOCAB.mask_id  # nothing to do in this row
+    start[3, -1] = 7
+    subject = _Subject(
+        contract=contract,
+        sampler=sampler,
+        vocab=VOCAB,
+        noise_schedule=noise_schedule or Linear(),
+        start=start,
+    )
+    generator = GlobalGenerator.now()
+    for seed in range(3):
+        states = subject.states(range(_ROWS), seed)
+        _check_states(subject, states)
+        _check_batches(subject, states[-1].tokens, seed)
+    contract.require(
+        generator.untouched(), "randomness comes from context.uniform alone", "torch's own was used"
+    )
+
+
+def _check_states(subject: _Subject, states: list[Generation]) -> None:
+    contract, start = subject.contract, subject.start
+    visible = start != subject.vocab.mask_id
+    for state in states:
+        tokens = state.tokens
+        contract.require(
+            tokens.shape == start.shape and tokens.dtype == torch.int64,
+            "a state's tokens are [B, L] int64",
+            f"{list(tokens.shape)} {tokens.dtype}",
+        )
+        inside = bool(((tokens >= 0) & (tokens < subject.vocab.size)).all())
+        contract.require(inside, "tokens are ids of the vocabulary", "others")
+        lost = int((tokens != start)[visible].sum())
+        clause = "a token visible at the start never changes"
+        contract.require(not lost, clause, f"{lost} changed at step {state.step}")
+    left = int((states[-1].tokens == subject.vocab.mask_id).sum())
+    contract.require(not left, "the last state holds no mask", f"{left} of {start.numel()}")
+    for name in ("step", "network_evaluations"):
+        counts = [getattr(state, name) for state in states]
+        contract.require(counts == sorted(counts), f"{name} never falls", repr(counts))
+
+
+def _check_batches(subject: _Subject, whole: Tensor, seed: int) -> None:
+    clause = "the same seed gives the same text whatever the batch"
+    for split in ((0, 5), (0, 2, 5), (0, 1, 2, 3, 4, 5)):
+        parts = [range(a, b) for a, b in itertools.pairwise(split)]
+        tokens = torch.cat([subject.states(rows, seed)[-1].tokens for rows in parts])
+        differ = (tokens != whole).any(-1).nonzero()[:, 0].tolist()
+        subject.contract.require(
+            not differ, clause, f"rows {differ} differ when cut at {split[1:-1]}"
+        )

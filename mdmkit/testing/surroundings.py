@@ -1,0 +1,223 @@
+"""The contracts of what surrounds training: corpora, evaluators, trackers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor
+
+from mdmkit.draws import StepDraws
+from mdmkit.errors import DataError
+from mdmkit.protocols import (
+    BlockSource,
+    Corpus,
+    Denoiser,
+    EvaluationContext,
+    Evaluator,
+    RunInfo,
+    Split,
+    Tracker,
+)
+from mdmkit.testing.errors import Contract
+from mdmkit.testing.facts import VOCAB, HashDenoiser, objective_context, random_batch
+from mdmkit.values import Batch, Measurement, Metrics, Vocabulary
+
+T = TypeVar("T")
+_LENGTH = 12
+
+
+def check_corpus(corpus: Corpus, *, splits: Iterable[Split], documents: int = 100) -> None:
+    """Read the first documents of each split twice, and the facts about them.
+
+    Args:
+        corpus: the component.
+        splits: the splits that it has here and now.
+        documents: how many to read.
+
+    Raises:
+        ContractError: naming the clause that does not hold.
+    """
+    contract = Contract.of("corpus", corpus)
+    texts: dict[Split, list[str]] = {}
+    for split in splits:
+        try:
+            first = texts[split] = list(itertools.islice(corpus.documents(split), documents))
+            again = list(itertools.islice(corpus.documents(split), documents))
+            prints = (corpus.fingerprint(split), corpus.fingerprint(split))
+            facts = corpus.describe(split)
+        except DataError as error:
+            contract.require(False, f"the split {split} can be had", str(error))
+            return
+        right = bool(first) and all(isinstance(text, str) for text in first)
+        contract.require(right, "documents are texts", f"{split}: {first[:1]!r}")
+        contract.require(first == again, "the order never changes", f"{split}: other documents")
+        contract.require(
+            isinstance(prints[0], str) and prints[0] and prints[0] == prints[1],
+            "the fingerprint is a text that stays the same",
+            f"{split}: {prints}",
+        )
+        _require_json(contract, "describe", facts)
+    for one, two in itertools.combinations(texts, 2):
+        contract.require(
+            texts[one] == texts[two] or corpus.fingerprint(one) != corpus.fingerprint(two),
+            "the fingerprint differs where the documents do",
+            f"{one} and {two} share {corpus.fingerprint(one)}",
+        )
+
+
+def check_evaluator(
+    options: Evaluator, *, context: Callable[[int, int], EvaluationContext] | None = None
+) -> None:
+    """Run the evaluation of a small random network twice, and look at its numbers.
+
+    Args:
+        options: the evaluator's options.
+        context: ``context(rank, world_size)``; made up if None.
+
+    Raises:
+        ContractError: naming the clause that does not hold.
+    """
+    contract = Contract.of("evaluator", options)
+    make = context or evaluation_context
+    lengths = [len(options.build(make(rank, 2))) for rank in range(2)]
+    contract.require(lengths[0] == lengths[1], "len is equal on every rank", repr(lengths))
+    found = []
+    for _ in range(2):
+        evaluation = options.build(make(0, 1))
+        for index in range(len(evaluation)):
+            evaluation.update(index)
+        found.append(dict(evaluation.compute()))
+        _require_json(contract, "provenance", evaluation.provenance)
+    contract.require(found[0], "there is at least one number", "none")
+    for name, number in found[0].items():
+        right = isinstance(number, Measurement) and math.isfinite(number.value)
+        contract.require(
+            right and math.isfinite(number.stderr) and number.stderr >= 0,
+            "every number is finite and comes with its standard error",
+            f"{name}: {number!r}",
+        )
+    contract.require(
+        found[0] == found[1], "the same seed gives the same numbers", f"{found[0]}, then {found[1]}"
+    )
+
+
+def check_tracker(
+    options: Tracker,
+    directory: Path,
+    *,
+    read: Callable[[Path], Sequence[Metrics]] | None = None,
+) -> None:
+    """Log a few lines, go back to an earlier step as a resumed run does, and log again.
+
+    Args:
+        options: the tracker's options.
+        directory: an empty directory, which plays the run's.
+        read: reads back what was tracked; without it only the calls are tried.
+
+    Raises:
+        ContractError: naming the clause that does not hold.
+    """
+    contract = Contract.of("tracker", options)
+    run = RunInfo(directory=directory, name="check", recipe={"run": {"name": "check"}})
+    lines = [
+        {"step": step, "tokens": 64 * step, "seconds": 0.5 * step, "train/loss": 3.0 / step}
+        for step in range(1, 6)
+    ]
+    for resumed, logged in ((0, lines[:4]), (2, lines[2:])):
+        tracking = options.build(run)
+        tracking.resume(resumed)
+        for line in logged:
+            tracking.log(line)
+        tracking.close()
+    if read is not None:
+        kept = [dict(line) for line in read(directory)]
+        contract.require(
+            kept == lines,
+            "lines past the step given to resume are forgotten, the others kept",
+            f"steps {[line.get('step') for line in kept]} after logging 1-4, resuming at 2 and "
+            "logging 3-5",
+        )
+
+
+def _require_json(contract: Contract, name: str, value: Mapping[str, Any]) -> None:
+    clause = f"{name} is plain JSON"
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        contract.require(False, clause, str(error))
+
+
+@frozen
+class _RandomBlocks:
+    """A block source of random text."""
+
+    batches: Batch
+
+    def __len__(self) -> int:
+        return len(self.batches.tokens)
+
+    def batch(self, rows: Tensor) -> Batch:
+        real = self.batches.real
+        return Batch(
+            tokens=self.batches.tokens[rows], real=None if real is None else real[rows], rows=rows
+        )
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        return {"source": "random tokens", "blocks": len(self)}
+
+
+@frozen
+class _LetterTokenizer:
+    """Ids as letters: a tokenizer that needs no training."""
+
+    vocab: Vocabulary = VOCAB
+    fingerprint: str = "0" * 64
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        size = self.vocab.size - 1
+        return [[ord(letter) % size for letter in text] for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(ord("a") + i) for i in ids)
+
+
+def evaluation_context(rank: int = 0, world_size: int = 1) -> EvaluationContext:
+    """A small random network on random text, masked diffusion, without processes."""
+    from mdmkit.builtin.objectives import MaskedDiffusion
+    from mdmkit.builtin.samplers.ancestral import Ancestral
+
+    denoiser = HashDenoiser(VOCAB.size, length=_LENGTH)
+
+    def call(function: Callable[[Denoiser], T]) -> T:
+        with torch.no_grad():
+            return function(cast("Denoiser", denoiser))
+
+    def draws(seed: int, step: int, rows: Tensor, global_rows: int) -> StepDraws:
+        return StepDraws(seed=seed, step=step, rows=rows, global_rows=global_rows)
+
+    def blocks(split: Split) -> BlockSource:
+        return _RandomBlocks(random_batch(10, _LENGTH, seed=len(split)))
+
+    parts = evolve(objective_context(), length=_LENGTH)
+    return EvaluationContext(
+        call=call,
+        objective=MaskedDiffusion().build(parts),
+        prediction="masked",
+        noise_schedule=parts.noise_schedule,
+        tokenizer=_LetterTokenizer(),
+        sampler=Ancestral(steps=4),
+        blocks=blocks,
+        draws=draws,
+        batch_size=4,
+        device=torch.device("cpu"),
+        rank=rank,
+        world_size=world_size,
+    )
