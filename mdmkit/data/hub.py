@@ -12,6 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -90,6 +91,7 @@ def unreachable() -> str | None:
     return None
 
 
+@lru_cache  # a branch that moves must not move within a run
 def fetch_split(wanted: HubSplit, *, option: str) -> Fetched:
     """Get the files of a split: from the hub, or as they were fetched before.
 
@@ -128,9 +130,9 @@ def ask(what: str, call: Callable[[], T], *, option: str) -> T:
     except DataError:
         raise
     except Exception as error:  # the client lets through errors of several HTTP libraries
-        first_line = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        said = " ".join(str(error).split())[:300] or type(error).__name__
         raise DataError(
-            f"{what}: the hub did not deliver: {first_line[0]}. Check the name and your access, "
+            f"{what}: the hub did not deliver: {said}. Check the name and your access, "
             f"or point to a local copy with `--set {option}=…`"
         ) from error
 

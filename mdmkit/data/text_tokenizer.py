@@ -97,9 +97,7 @@ def load_tokenizer(path: Path) -> TextTokenizer:
             f"{beside}: missing; it names the special tokens of {path.name} and is written with it"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{beside}: cannot be read ({error}); expected the file as saved"
-        ) from error
+        raise DataError(f"{beside}: damaged ({error}); expected the file as saved") from error
     loaded = wrap(read_backend(path), special, where=str(path))
     if loaded.fingerprint != expected:
         raise DataError(f"{path}: not the tokenizer that was saved: its content has changed")
