@@ -113,6 +113,15 @@ def dotted(path: Iterable[Key]) -> str:
     return text
 
 
+def a(noun: str) -> str:
+    """The noun with its article.
+
+    >>> a("denoiser"), a("evaluator")
+    ('a denoiser', 'an evaluator')
+    """
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def found(value: object) -> str:
     """A value in words, for ``got …``.
 

@@ -66,7 +66,7 @@ class Run:
     """``[run]``: which run this is."""
 
     name: str = option(doc="begins the name of the run's directory")
-    seed: int = option(1, ge=0, lt=2**63, doc="everything random is a function of it")
+    seed: int = option(1, ge=0, doc="everything random is a function of it")
 
     def __attrs_post_init__(self) -> None:
         """Refuse a name that is not safe as that of a directory."""

@@ -21,7 +21,7 @@ from attrs import frozen
 from mdmkit.choices import USE, Choice, all_choices
 from mdmkit.options import DEFAULT_USE, METADATA_KEY
 from mdmkit.plugins import Catalogue
-from mdmkit.problems import Gather, Problem, StructureError, found, invalid
+from mdmkit.problems import Gather, Problem, StructureError, a, found, invalid
 from mdmkit.scalars import SCALARS, WORDS
 from mdmkit.suggest import did_you_mean
 
@@ -98,7 +98,7 @@ class _Rules:
         choice = self.choices[annotation]
         name = table.get(USE, default)
         if name is None:
-            raise invalid(f"missing; expected the name of a {choice.kind}; {choice.known()}", USE)
+            raise invalid(f"missing; expected the name of {a(choice.kind)}; {choice.known()}", USE)
         cls = choice.find(name)
         options = {key: entry for key, entry in table.items() if key != USE}
         return self.structure_attrs(options, cls, owner=f' for "{name}"')
@@ -240,7 +240,7 @@ class _Rules:
         """A type in words, for ``expected …``."""
         if self.is_choice(annotation):
             choice = self.choices[annotation]
-            return f"a table whose {USE} names a {choice.kind}; {choice.known()}"
+            return f"a table whose {USE} names {a(choice.kind)}; {choice.known()}"
         if _is_union(annotation):
             kinds = (kind for kind in get_args(annotation) if kind is not NoneType)
             return " or ".join(self._expected(kind) for kind in kinds)
