@@ -86,7 +86,7 @@ def build_tokenizer(
         DataError: where it cannot be had.
     """
     if not data.tokenizer.trained:
-        return data.tokenizer.build(data.corpus)
+        return _ready_made(data)
     path = make_folder(cache_root(cache_dir) / "tokenizers") / f"{_tokenizer_key(data)}.json"
     if path.is_file():
         try:
@@ -163,6 +163,22 @@ def token_counts(blocks: BlockSource, vocab_size: int | None = None) -> Tensor:
         tokens = batch.tokens if batch.real is None else batch.tokens[batch.real]
         counts += np.bincount(tokens.numpy().ravel(), minlength=size)
     return torch.from_numpy(counts.astype(np.float64))
+
+
+def _ready_made(data: DataTable) -> TextTokenizer:
+    """A tokenizer that needs no text; where the text is out of reach too, both are said at once."""
+    problems: list[DataError] = []
+    try:
+        data.corpus.describe("train")  # finds the files without reading them
+    except DataError as error:
+        problems.append(error)
+    try:
+        tokenizer = data.tokenizer.build(data.corpus)
+    except DataError as error:
+        problems.append(error)
+    if problems:
+        raise DataError("\n".join(str(problem) for problem in problems)) from problems[0]
+    return tokenizer
 
 
 def _provenance(data: DataTable, split: Split, store: TokenStore, cut: Cut) -> dict[str, Any]:

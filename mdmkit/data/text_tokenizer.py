@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import asdict, frozen
 
@@ -172,11 +172,3 @@ def _special_looking(known: dict[str, int]) -> list[str]:
 
 def _special_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.special.json")
-
-
-def describe(tokenizer: TextTokenizer) -> dict[str, Any]:
-    """Special tokens, size and fingerprint, as plain JSON."""
-    return asdict(tokenizer.special) | {
-        "vocab_size": tokenizer.vocab.size,
-        "fingerprint": tokenizer.fingerprint,
-    }

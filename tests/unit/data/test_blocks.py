@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from mdmkit import DataError
+from mdmkit.builtin.corpora import Lm1b
 from mdmkit.data.blocks import build_tokenizer, open_blocks, token_counts
 from mdmkit.data.packing import Wrapped
-from mdmkit.data.tokenizers import Bpe
+from mdmkit.data.tokenizers import Bert, Bpe
 from mdmkit.values import Batch
 
 
@@ -68,6 +69,18 @@ def test_a_damaged_tokenizer_is_trained_again(table: Any, corpus: Any, cache: Pa
     notes: list[str] = []
     assert build_tokenizer(data, notes.append).fingerprint == first.fingerprint
     assert "damaged" in notes[0]
+
+
+def test_all_that_is_out_of_reach_is_said_at_once(
+    table: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    with pytest.raises(DataError) as caught:
+        build_tokenizer(table(corpus=Lm1b(), tokenizer=Bert()))
+    corpus, tokenizer = str(caught.value).split("\n")
+    assert "--set data.corpus.path=" in corpus
+    assert "--set data.tokenizer.path=" in tokenizer
 
 
 def test_another_cache_folder(table: Any, corpus: Any, tmp_path: Path, cache: Path) -> None:
