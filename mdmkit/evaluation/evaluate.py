@@ -19,6 +19,7 @@ from mdmkit.evaluation.generate import rows_at_once
 from mdmkit.evaluation.run import find_run, open_trained, read_recipe, weights_facts
 from mdmkit.files import write_json
 from mdmkit.network import Live
+from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.problems import dotted
 from mdmkit.protocols import BlockSource, Draws, EvaluationContext, NetworkCall, Split, Tokenizer
 from mdmkit.recipe import Recipe, dump_recipe
@@ -81,15 +82,16 @@ def evaluate(
         DataError: for a corpus that cannot be had.
     """
     directory = find_run(run, runs_dir)
-    wanted = [*overrides, *_shorthands(directory, overrides, {"split": split, "draws": draws})]
-    if not read_recipe(directory, wanted, TABLES).evaluators:
+    catalogue = load_catalogue()
+    asked = read_recipe(directory, overrides, TABLES, catalogue=catalogue)
+    if not asked.evaluators:
         raise RecipeError(
             f"{directory}: its recipe names no evaluators; name one, such as "
             "--set evaluators.nelbo.use=nelbo"
         )
     opened = open_trained(
         directory,
-        overrides=wanted,
+        overrides=[*overrides, *_shorthands(asked, {"split": split, "draws": draws})],
         tables=TABLES,
         checkpoint=checkpoint,
         ema=ema,
@@ -97,6 +99,7 @@ def evaluate(
         precision=precision,
         notify=notify,
         cache_dir=cache_dir,
+        catalogue=catalogue,
     )
     context = evaluation_context(
         opened.recipe,
@@ -115,6 +118,7 @@ def evaluate(
         directory=directory,
         notify=notify,
         progress=progress,
+        catalogue=catalogue,
     )
 
 
@@ -169,6 +173,7 @@ def evaluate_live(
     directory: Path | None = None,
     notify: Notify = ignore,
     progress: Progress | None = None,
+    catalogue: Catalogue | None = None,
 ) -> dict[str, Result]:
     """Run the recipe's evaluators in `context`. With several ranks, every rank calls this.
 
@@ -179,8 +184,9 @@ def evaluate_live(
         directory: the run directory, in which rank 0 writes ``eval/<label>.json``.
         notify: is told what was written.
         progress: called as ``progress(label, done, total)``.
+        catalogue: the components the recipe was made from; all installed ones by default.
     """
-    tables = dump_recipe(recipe)
+    tables = dump_recipe(recipe, catalogue)
     results: dict[str, Result] = {}
     for label, evaluator in recipe.evaluators.items():
         report = None if progress is None else _labelled(progress, label)
@@ -233,17 +239,19 @@ def _write(path: Path, result: Result, notify: Notify) -> None:
     notify(f"{path}: {verb}")
 
 
-def _shorthands(directory: Path, overrides: Sequence[str], common: Mapping[str, Any]) -> list[str]:
+def _shorthands(recipe: Recipe, common: Mapping[str, Any]) -> list[str]:
     """Overrides that set an option of every evaluator that has it."""
-    evaluators = read_recipe(directory, overrides, TABLES).evaluators
     found: list[str] = []
     for key, value in common.items():
         if value is None:
             continue
-        labels = [label for label, evaluator in evaluators.items() if key in _options(evaluator)]
-        if evaluators and not labels:
+        labels = [
+            label for label, evaluator in recipe.evaluators.items() if key in _options(evaluator)
+        ]
+        if not labels:
             raise RecipeError(
-                f'{key}: none of the evaluators {", ".join(evaluators)} has an option "{key}"'
+                f"{key}: none of the evaluators {', '.join(recipe.evaluators)} has an option "
+                f'"{key}"'
             )
         found += [f"{dotted(('evaluators', label, key))}={json.dumps(value)}" for label in labels]
     return found

@@ -16,7 +16,7 @@ from mdmkit.data.cache import Notify, ignore
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError, RecipeError
 from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
-from mdmkit.plugins import load_catalogue
+from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.protocols import BlockSource, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
@@ -81,6 +81,7 @@ def open_trained(
     precision: str | None = None,
     notify: Notify = ignore,
     cache_dir: Path | None = None,
+    catalogue: Catalogue | None = None,
 ) -> TrainedRun:
     """Load a run.
 
@@ -94,14 +95,16 @@ def open_trained(
         precision: ``bf16`` or ``fp32``; the run's own by default.
         notify: is told what takes long.
         cache_dir: where tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
+        catalogue: the components to choose from; all installed ones by default.
 
     Raises:
         CheckpointError: where the run, its recipe or its weights cannot be read or do not fit.
         RecipeError: for an override that is not allowed or not valid.
         DataError: where its tokenizer cannot be read.
     """
-    trained = read_recipe(directory)
-    recipe = read_recipe(directory, overrides, tables) if overrides else trained
+    catalogue = catalogue or load_catalogue()
+    trained = read_recipe(directory, catalogue=catalogue)
+    recipe = read_recipe(directory, overrides, tables, catalogue=catalogue)
     precision = precision or recipe.train.precision
     if precision not in PRECISIONS:
         raise RecipeError(f'precision: expected bf16 or fp32, got "{precision}"')
@@ -127,7 +130,7 @@ def open_trained(
     return TrainedRun(
         directory=directory,
         recipe=recipe,
-        recipe_hash=recipe_hash(trained),
+        recipe_hash=recipe_hash(trained, catalogue),
         tokenizer=tokenizer,
         live=bring_to_life(recipe, facts),
         call=InferenceCall(root, target, precision),
@@ -173,7 +176,11 @@ def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:
 
 
 def read_recipe(
-    directory: Path, overrides: Sequence[str] = (), tables: Collection[str] | None = None
+    directory: Path,
+    overrides: Sequence[str] = (),
+    tables: Collection[str] | None = None,
+    *,
+    catalogue: Catalogue | None = None,
 ) -> Recipe:
     """The recipe of a run, with `overrides` laid over it.
 
@@ -181,6 +188,7 @@ def read_recipe(
         directory: of the run.
         overrides: ``table.key=value``.
         tables: the only ones that overrides may change; None: any.
+        catalogue: the components to choose from; all installed ones by default.
 
     Raises:
         CheckpointError: where the saved recipe cannot be read.
@@ -194,7 +202,7 @@ def read_recipe(
         raise CheckpointError(
             f"{path}: cannot be read ({error}); expected a run's recipe"
         ) from error
-    catalogue = load_catalogue()
+    catalogue = catalogue or load_catalogue()
     if not overrides:
         return recipe_from_dict(saved, where=str(path), catalogue=catalogue)
     over = parse_overrides(overrides)

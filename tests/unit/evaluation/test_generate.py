@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+
+from mdmkit.builtin.samplers import Ancestral
+from mdmkit.builtin.schedules import Linear
+from mdmkit.errors import PluginError
+from mdmkit.evaluation.generate import generate
+from mdmkit.network import InferenceCall, Root
+from mdmkit.values import Generation
+
+from .conftest import LENGTH, MASK, VOCAB, TinyNetwork
+
+CPU = torch.device("cpu")
+
+
+def tokens_of(sampler=None, **changes):
+    root = Root(TinyNetwork(1.0))
+    root.train()
+    facts = {
+        "vocab": VOCAB,
+        "noise_schedule": Linear(),
+        "length": LENGTH,
+        "n": 8,
+        "seed": 0,
+        "batch_size": 8,
+        "device": CPU,
+    }
+    call = InferenceCall(root, CPU, "fp32")
+    found = generate(call, sampler or Ancestral(steps=6), **{**facts, **changes})
+    assert root.training  # as it was
+    return found
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_a_row_depends_on_the_seed_and_its_number_alone(batch_size):
+    whole = tokens_of(n=8)
+    assert torch.equal(tokens_of(n=8, batch_size=batch_size), whole)
+    assert torch.equal(tokens_of(n=5, batch_size=batch_size), whole[:5])
+    assert not torch.equal(tokens_of(n=8, seed=1), whole)
+    assert len(whole.unique(dim=0)) > 1
+
+
+def test_the_prompt_stays():
+    found = tokens_of(prompt_ids=[2, 0])
+    assert (found[:, :2] == torch.tensor([2, 0])).all()
+    assert found.shape == (8, LENGTH)
+    assert (found != MASK).all()
+
+
+def test_progress_counts_rows():
+    seen = []
+    tokens_of(batch_size=3, progress=lambda *counts: seen.append(counts))
+    assert seen == [(3, 8), (6, 8), (8, 8)]
+
+
+class Idle:
+    prediction: ClassVar[str] = "masked"
+
+    def generate(self, tokens, context):
+        yield Generation(tokens=tokens, step=1, network_evaluations=0)
+
+
+class Vandal(Idle):
+    def generate(self, tokens, context):
+        yield Generation(tokens=torch.zeros_like(tokens), step=1, network_evaluations=0)
+
+
+class Silent(Idle):
+    def generate(self, tokens, context):
+        return iter(())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [(Idle(), "still holds masks"), (Vandal(), "changed tokens"), (Silent(), "no state")],
+)
+def test_a_sampler_that_breaks_its_contract_is_named(sampler, words):
+    with pytest.raises(PluginError, match=f"{type(sampler).__name__}: .*{words}"):
+        tokens_of(sampler, prompt_ids=[1])
