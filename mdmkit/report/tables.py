@@ -24,16 +24,16 @@ def results_table(results: Mapping[str, Result]) -> Group:
     return Group(*(_result_table(label, result) for label, result in results.items()))
 
 
-def _result_table(label: str, result: Result) -> Table:
-    title = " · ".join([label, *_circumstances(result.provenance)])
-    table = Table(title=Text(title, style="bold"), title_justify="left")
+def _result_table(label: str, result: Result) -> Group:
+    heading = Text(" · ".join([label, *_circumstances(result.provenance)]), style="bold")
+    table = Table()
     table.add_column("number")
     table.add_column("value ± standard error", justify="right")
     table.add_column("unit")
     for name, number in result.measurements.items():
         row = [name, with_error(number), number.unit]
         table.add_row(*(Text(cell) for cell in row))  # Text: nothing in it is markup
-    return table
+    return Group(heading, table)  # a table's own title would be wrapped to the table's width
 
 
 def samples_panel(samples: Sequence[Sample]) -> Group:
