@@ -102,8 +102,10 @@ def stratify(noise: Tensor, kind: Literal["iid", "jittered", "offset", "mirrored
             ``mirrored``: jittered in the lower half, with twins u_{G−1−i} = 1 − u_i.
 
     Returns:
-        ``[G]`` float64 inside (0, 1), each of uniform distribution. All kinds but ``iid`` put
-        exactly one number in each stratum [i/G, (i+1)/G), in order of i.
+        ``[G]`` float64 inside (0, 1). All kinds but ``iid`` put exactly one number in each
+        stratum [i/G, (i+1)/G), in order of i: number i is uniform in stratum i, and a number
+        picked at random is uniform in (0, 1). Rows that are not in random order must therefore
+        be shuffled, or what they contribute depends on where they stand.
     """
     count = noise.shape[0]
     index = torch.arange(count, dtype=torch.float64)

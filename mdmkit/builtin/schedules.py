@@ -34,7 +34,7 @@ class Linear:
 
 @frozen(kw_only=True)
 class Cosine:
-    """alpha_t = 1 − cos(π/2·(1 − t)): slow at the clean end (MD4, arXiv 2406.04329, table 1).
+    """alpha_t = 1 − cos(π/2·(1 − t)): slow at the masked end (MD4, arXiv 2406.04329, table 1).
 
     The mask ratio cos(π/2·(1 − t)) is MaskGIT's (arXiv 2202.04200) read backwards in time.
     """
