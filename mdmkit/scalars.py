@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,8 @@ WORDS: dict[Any, str] = {
     Path: "a string",
 }
 
+_LOOSE_NUMBER = re.compile(r"[+-]?(\d+\.|\.\d+)([eE][+-]?\d+)?")  # .5 or 5., which TOML refuses
+
 
 def _exactly(kind: type, value: object, _: Any = None) -> Any:
     if type(value) is not kind:
@@ -31,6 +34,10 @@ def _float(value: object, _: Any) -> float:
             return float(value)
         except OverflowError:
             raise invalid("expected a number, got an integer too large for one") from None
+    if isinstance(value, str) and _LOOSE_NUMBER.fullmatch(value):
+        raise invalid(
+            f"expected a number, got {found(value)}; TOML wants digits on both sides of the point"
+        )
     number: float = _exactly(float, value)
     if not math.isfinite(number):
         raise invalid(f"expected a finite number, got {found(number)}")

@@ -117,6 +117,12 @@ def test_defaults_are_filled_in_and_an_integer_may_be_a_number():
         ("flag", "false", 'flag: expected true or false, got the string "false"'),
         ("flag", 1, "flag: expected true or false, got the integer 1"),
         ("share", "0.5", 'share: expected a number, got the string "0.5"'),
+        (
+            "share",
+            ".5",
+            'share: expected a number, got the string ".5"; TOML wants digits on both sides of the '
+            "point",
+        ),
         ("share", True, "share: expected a number, got the boolean true"),
         ("share", float("nan"), "share: expected a finite number, got the number nan"),
         ("share", 10**400, "share: expected a number, got an integer too large for one"),
