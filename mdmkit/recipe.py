@@ -249,10 +249,10 @@ def recipe_hash(recipe: Recipe, catalogue: Catalogue | None = None) -> str:
 
 
 def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """The keys in which two plain recipes differ, with both values.
+    """The keys in which two plain recipes differ, with the value in `a` and that in `b`.
 
     >>> differing_keys({"train": {"steps": 10}}, {"train": {"steps": 20}})
-    ['train.steps: 10, 20']
+    ['train.steps: 10 -> 20']
     """
     left, right = dict(_leaves(a)), dict(_leaves(b))
     absent = object()
@@ -261,7 +261,7 @@ def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
         return "(not set)" if value is absent else json.dumps(value, default=str)
 
     return [
-        f"{dotted(path)}: {shown(left.get(path, absent))}, {shown(right.get(path, absent))}"
+        f"{dotted(path)}: {shown(left.get(path, absent))} -> {shown(right.get(path, absent))}"
         for path in [*left, *(path for path in right if path not in left)]
         if left.get(path, absent) != right.get(path, absent)
     ]

@@ -469,9 +469,9 @@ def test_differing_keys_give_both_values():
     a = {"train": {"steps": 1, "same": 2}, "data": {"x": "a"}, "only": {"left": [1]}}
     b = {"train": {"steps": 2, "same": 2}, "data": {"x": "a"}, "right key": True}
     assert differing_keys(a, b) == [
-        "train.steps: 1, 2",
-        "only.left: [1], (not set)",
-        '"right key": (not set), true',
+        "train.steps: 1 -> 2",
+        "only.left: [1] -> (not set)",
+        '"right key": (not set) -> true',
     ]
     assert differing_keys(a, a) == []
 
