@@ -103,7 +103,7 @@ def mdmkit_time_samplers() -> Mapping[str, type[protocols.TimeSampler]]:
         @frozen(kw_only=True)
         class Triangle:
             def at(self, step): return self
-            def icdf(self, u): return u.sqrt()
+            def icdf(self, u): return u.sqrt().clamp(max=1 - 2**-53)
             def density(self, t): return 2 * t
 
         @hookimpl
@@ -205,9 +205,10 @@ def mdmkit_objectives() -> Mapping[str, type[protocols.ObjectiveOptions]]:
 def mdmkit_samplers() -> Mapping[str, type[protocols.Sampler]]:
     """Generation, for the table ``[sampler]``.
 
-    ``generate(tokens [B, L] int64, context)`` is an iterator over states; it calls the network
-    through ``context.logits`` and takes its randomness from ``context.uniform`` alone, so that
-    the same seed gives the same text whatever the batch.
+    ``generate(tokens [B, L] int64, context)`` is called by ``mdmkit sample``, at the end of a run,
+    and by evaluators that generate. It is an iterator over states; it calls the network through
+    ``context.logits`` and takes its randomness from ``context.uniform`` alone, so that the same
+    seed gives the same text whatever the batch.
 
     Invariants: a token visible at the start never changes; the last state holds no mask;
     ``network_evaluations`` counts the calls; categorical draws are made in float64.
@@ -264,9 +265,10 @@ def mdmkit_evaluators() -> Mapping[str, type[protocols.Evaluator]]:
 def mdmkit_corpora() -> Mapping[str, type[protocols.Corpus]]:
     """Text, for the table ``[data.corpus]``.
 
-    ``documents(split)`` iterates over the texts of ``train``, ``validation`` or ``test``,
-    ``fingerprint(split)`` changes whenever they do, and ``describe(split)`` is the provenance
-    that every number measured on them will carry.
+    ``documents(split)`` is called when a tokenizer is trained or a split is tokenized and iterates
+    over the texts of ``train``, ``validation`` or ``test``; ``fingerprint(split)`` changes whenever
+    they do, and so decides whether tokens that were kept still fit; ``describe(split)`` is the
+    provenance that every number measured on them will carry.
 
     Invariants: the order of documents never changes; what cannot be had is a `DataError` that
     names the ways out.
