@@ -47,7 +47,7 @@ class Bell:
     """
 
     centre: float = option(0.5, ge=0, le=1, doc="mode of the density")
-    width: float = option(0.2, gt=0, doc="standard deviation before truncation, in t")
+    width: float = option(0.2, gt=0, le=1000, doc="standard deviation before truncation, in t")
     floor: float = option(0.0, ge=0, le=1, doc="share of the mass that is spread uniformly")
 
     def at(self, step: int) -> Bell:  # noqa: ARG002 - the same at every step

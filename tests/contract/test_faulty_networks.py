@@ -1,0 +1,257 @@
+"""Denoisers, objectives and samplers with one fault each, which the checks must find."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from attrs import define, evolve, frozen
+from torch import Tensor, nn
+
+from mdmkit.builtin.denoisers import Dit
+from mdmkit.builtin.denoisers.dit import DitNetwork
+from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
+from mdmkit.builtin.samplers import Ancestral
+from mdmkit.testing import CHECKS, ContractError
+from mdmkit.values import Attention, Bound, Generation
+
+FAULTS: list[Any] = []
+
+
+def fault(hook: str, clause: str) -> Any:
+    """Plant a class: its check must fail, and with this clause."""
+
+    def plant(cls: type) -> type:
+        FAULTS.append(pytest.param(hook, cls, clause, id=cls.__name__))
+        return cls
+
+    return plant
+
+
+# --- denoisers
+
+
+@frozen(kw_only=True)
+class FaultyDit(Dit):
+    width: int = 16
+    depth: int = 1
+    heads: int = 2
+    conditioning_width: int = 8
+    network: ClassVar[type[DitNetwork]]
+
+    def build(self, vocab: Any) -> DitNetwork:
+        return self.network(self, vocab.size)
+
+
+class LooksAhead(DitNetwork):
+    def forward(self, tokens: Tensor, *, attention: Attention, **kwargs: Any) -> Tensor:
+        return super().forward(tokens, attention=evolve(attention, causal=False), **kwargs)
+
+
+@fault("mdmkit_denoisers", "position i sees positions <= i only")
+@frozen(kw_only=True)
+class SeesTheFuture(FaultyDit):
+    network = LooksAhead
+
+
+class MixesRows(DitNetwork):
+    def forward(self, tokens: Tensor, **kwargs: Any) -> Tensor:
+        h = super().forward(tokens, **kwargs)
+        return h - h.mean(0)
+
+
+@fault("mdmkit_denoisers", "rows do not influence each other")
+@frozen(kw_only=True)
+class NormalizesOverRows(FaultyDit):
+    network = MixesRows
+
+
+class IgnoresPadding(DitNetwork):
+    def forward(self, tokens: Tensor, *, attention: Attention, **kwargs: Any) -> Tensor:
+        return super().forward(tokens, attention=evolve(attention, padding=None), **kwargs)
+
+
+@fault("mdmkit_denoisers", "nobody sees padding")
+@frozen(kw_only=True)
+class SeesPadding(FaultyDit):
+    network = IgnoresPadding
+
+
+class IgnoresDocuments(DitNetwork):
+    def forward(self, tokens: Tensor, *, attention: Attention, **kwargs: Any) -> Tensor:
+        return super().forward(tokens, attention=evolve(attention, document_ids=None), **kwargs)
+
+
+@fault("mdmkit_denoisers", "documents do not see each other")
+@frozen(kw_only=True)
+class SeesOtherDocuments(FaultyDit):
+    network = IgnoresDocuments
+
+
+class Jitters(DitNetwork):
+    def forward(self, tokens: Tensor, **kwargs: Any) -> Tensor:
+        h = super().forward(tokens, **kwargs)
+        return nn.functional.dropout(h, 0.1, training=True)
+
+
+@fault("mdmkit_denoisers", "is a function in eval mode")
+@frozen(kw_only=True)
+class DropsOutInEval(FaultyDit):
+    network = Jitters
+
+
+@fault("mdmkit_denoisers", "t is looked at")
+@frozen(kw_only=True)
+class OnlySaysT(FaultyDit):
+    network = DitNetwork
+
+    @property
+    def supports(self) -> frozenset[str]:
+        return frozenset({"t"})
+
+
+# --- objectives
+
+
+@define
+class _Faulty:
+    """An objective that does what another does, but for what a subclass changes."""
+
+    inner: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def plant_objective(clause: str, base: type = MaskedDiffusion) -> Any:
+    def plant(live: type) -> type:
+        cls = type(live.__name__, (base,), {"build": lambda _, c: live(base().build(c))})
+        return fault("mdmkit_objectives", clause)(cls)
+
+    return plant
+
+
+@plant_objective("never a mean")
+class MeanLoss(_Faulty):
+    def loss(self, denoiser: Any, noised: Any) -> Any:
+        loss = self.inner.loss(denoiser, noised)
+        return loss._replace(total=loss.total / loss.tokens.sum())
+
+
+@plant_objective("positions in the loss are masked in the input")
+class Leaks(_Faulty):
+    def corrupt(self, batch: Any, draws: Any) -> Any:
+        return evolve(self.inner.corrupt(batch, draws), inputs=batch.tokens)
+
+
+@plant_objective("everything random comes from draws")
+class OwnNoise(_Faulty):
+    def corrupt(self, batch: Any, draws: Any) -> Any:
+        noised = self.inner.corrupt(batch, draws)
+        keep = torch.rand(noised.in_loss.shape) < 0.5
+        inputs = torch.where(keep, noised.inputs, batch.tokens)
+        return evolve(noised, in_loss=noised.in_loss & keep, inputs=inputs)
+
+
+@plant_objective("n·ln(V − 1)")
+class HalfABound(_Faulty):
+    def bound(self, denoiser: Any, batch: Any, draws: Any) -> Bound:
+        bound = self.inner.bound(denoiser, batch, draws)
+        return bound._replace(nats=bound.nats * 0.97)
+
+
+@plant_objective("does not depend on its micro-batch")
+class CountsRowsFromZero(_Faulty):
+    def corrupt(self, batch: Any, draws: Any) -> Any:
+        here = evolve(draws, rows=torch.arange(len(draws.rows)))
+        return self.inner.corrupt(batch, here)
+
+
+@plant_objective("not in the input at positions <= i", base=Autoregressive)
+class ForgetsToShift(_Faulty):
+    def corrupt(self, batch: Any, draws: Any) -> Any:
+        return evolve(self.inner.corrupt(batch, draws), inputs=batch.tokens)
+
+
+@plant_objective("sums to 1", base=Autoregressive)
+class BoundSeesTheFuture(_Faulty):
+    def bound(self, denoiser: Any, batch: Any, draws: Any) -> Bound:
+        def open_eyes(tokens: Tensor, *, attention: Attention, **kwargs: Any) -> Tensor:
+            return denoiser(tokens, attention=evolve(attention, causal=False), **kwargs)
+
+        open_eyes.unembed = denoiser.unembed  # type: ignore[attr-defined]
+        return self.inner.bound(open_eyes, batch, draws)
+
+
+# --- samplers
+
+
+@fault("mdmkit_samplers", "visible at the start never changes")
+@frozen(kw_only=True)
+class Overwrites(Ancestral):
+    steps: int = 4
+
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        masked = torch.full_like(tokens, context.vocab.mask_id)
+        yield from Ancestral(steps=4).generate(masked, context)
+
+
+@fault("mdmkit_samplers", "holds no mask")
+@frozen(kw_only=True)
+class StopsEarly(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        yield next(Ancestral(steps=4).generate(tokens, context))
+
+
+@fault("mdmkit_samplers", "the same text whatever the batch")
+@frozen(kw_only=True)
+class SharesNoise(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        shared = evolve(context, uniform=lambda: context.uniform().flip(0))
+        yield from Ancestral(steps=4).generate(tokens, shared)
+
+
+@fault("mdmkit_samplers", "counts the calls")
+@frozen(kw_only=True)
+class Miscounts(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        for state in Ancestral(steps=4).generate(tokens, context):
+            yield evolve(state, network_evaluations=state.step + 7)
+
+
+@fault("mdmkit_samplers", "holds no mask")
+@frozen(kw_only=True)
+class SaysMask:
+    prediction: ClassVar[str] = "masked"
+
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        best = context.logits(tokens, None, Attention()).argmax(-1)
+        hidden = tokens == context.vocab.mask_id
+        yield Generation(tokens=torch.where(hidden, best, tokens), step=1, network_evaluations=1)
+
+
+@pytest.mark.parametrize(("hook", "cls", "clause"), FAULTS)
+def test_a_planted_fault_is_found(hook: str, cls: type, clause: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        CHECKS[hook](cls())
+    assert clause in caught.value.clause
+    assert caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("hook", "sound"),
+    [
+        ("mdmkit_denoisers", FaultyDit),
+        ("mdmkit_objectives", MaskedDiffusion),
+        ("mdmkit_objectives", Autoregressive),
+    ],
+)
+def test_the_frames_that_faults_are_planted_in_are_sound(hook: str, sound: type) -> None:
+    if hook == "mdmkit_denoisers":
+        sound = type("Sound", (FaultyDit,), {"network": DitNetwork})
+        CHECKS[hook](sound())
+    else:
+        live = type("Same", (_Faulty,), {})
+        frame = type("Frame", (sound,), {"build": lambda _, c: live(sound().build(c))})
+        CHECKS[hook](frame())
