@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+
+# One thread: tiny tensors gain nothing from more, and busy cores make more threads much slower.
+# Subprocesses inherit it; it must be set before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture
@@ -91,7 +96,7 @@ checkpoint_every = 4
 ema_decay = 0.9
 
 [learning_rate]
-peak = 1e-2
+peak = 1e-3
 warmup_steps = 2
 
 [sampler]
