@@ -1,4 +1,4 @@
-"""Schedules, time samplers, patterns and weightings with a fault each, which the checks must find."""
+"""Schedules, time samplers, patterns, weightings with a fault each, which the checks must find."""
 
 from __future__ import annotations
 
