@@ -173,6 +173,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         job.restore()
         yield job
     finally:
+        reporter.close()
         for tracker in job.trackers:
             tracker.close()
 
