@@ -125,11 +125,19 @@ def _label_problems(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _components(recipe: Recipe) -> Iterator[tuple[Path, Any]]:
-    """Every component of a recipe and its table."""
+    """Every component of a recipe and its table, those inside of others too."""
     for name in ("corpus", "tokenizer", "packing"):
-        yield ("data", name), getattr(recipe.data, name)
+        yield from _nested(("data", name), getattr(recipe.data, name))
     for name in _COMPONENTS:
-        yield (name,), getattr(recipe, name)
+        yield from _nested((name,), getattr(recipe, name))
     for table in ("evaluators", "trackers"):
         for label, component in getattr(recipe, table).items():
-            yield (table, label), component
+            yield from _nested((table, label), component)
+
+
+def _nested(path: Path, component: Any) -> Iterator[tuple[Path, Any]]:
+    yield path, component
+    for field in attrs.fields(type(component)):
+        value = getattr(component, field.name)
+        if attrs.has(type(value)):
+            yield from _nested((*path, field.name), value)

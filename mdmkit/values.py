@@ -32,6 +32,12 @@ class Vocabulary:
     eos_id: int | None = None
     pad_id: int | None = None
 
+    @property
+    def start_id(self) -> int:
+        """What stands in front of the first token for next-token prediction: BOS, EOS or mask."""
+        found = (self.bos_id, self.eos_id, self.mask_id)
+        return next(token for token in found if token is not None)
+
 
 @frozen(kw_only=True)
 class Attention:

@@ -19,7 +19,7 @@ from mdmkit.diffusion import (
 from mdmkit.hookspecs import hookimpl
 from mdmkit.options import option
 from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction, Stratification
-from mdmkit.values import Batch, Bound, Loss, Noised, Vocabulary
+from mdmkit.values import Batch, Bound, Loss, Noised
 
 
 @frozen(kw_only=True)
@@ -149,7 +149,7 @@ class LiveAutoregressive:
         """Shift the text; every scored token is in the loss with weight 1."""
         scored = batch.scored()
         return Noised(
-            inputs=shift_right(batch.tokens, start_id(self.context.vocab)),
+            inputs=shift_right(batch.tokens, self.context.vocab.start_id),
             targets=batch.tokens,
             in_loss=scored,
             weights=torch.ones(scored.shape),
@@ -187,12 +187,6 @@ def weighted_loss(denoiser: Denoiser, noised: Noised, mask_id: int) -> Loss:
 def shift_right(tokens: Tensor, first: int) -> Tensor:
     """``[B, L]`` with `first` in front and the last token gone: inputs of next-token prediction."""
     return torch.cat([torch.full_like(tokens[:, :1], first), tokens[:, :-1]], dim=-1)
-
-
-def start_id(vocab: Vocabulary) -> int:
-    """What stands in front of the first token: BOS, else EOS, else the mask."""
-    found = (vocab.bos_id, vocab.eos_id, vocab.mask_id)
-    return next(token for token in found if token is not None)
 
 
 @hookimpl

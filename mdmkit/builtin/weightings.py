@@ -44,6 +44,8 @@ class Elbo:
       uniform mask ratios, for independent masks: less variance.
     * ``count``: −alpha'_t/q(t)·n/k, for ``exact_count`` masks rounded up: the any-order
       autoregressive loss.
+
+    A schedule that stops short of its ends (``linear`` with ε > 0) truncates the bound.
     """
 
     estimator: Literal["time", "rao_blackwell", "count"] = option(
@@ -57,7 +59,7 @@ class Elbo:
         wanted = "ceiling" if self.estimator == "count" else "binomial"
         if law != wanted:
             yield (
-                f'[loss_weighting] estimator: "{self.estimator}" is unbiased for masks whose count '
+                f'estimator: "{self.estimator}" is unbiased for masks whose count '
                 f'is {wanted}, but the mask pattern says {law}; use "time" or "rao_blackwell" '
                 'with independent masks, "count" with exact_count and rounding = "up"'
             )

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from mdmkit.builtin.mask_patterns import ExactCount, Independent
-from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, shift_right, start_id
+from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, shift_right
 from mdmkit.builtin.schedules import Cosine, Linear
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.builtin.weightings import Elbo, Flat, InverseT
@@ -225,7 +225,7 @@ def test_the_text_is_shifted_right() -> None:
     [({"bos_id": 5, "eos_id": 6}, 5), ({"eos_id": 6}, 6), ({}, 10), ({"bos_id": 0}, 0)],
 )
 def test_what_stands_in_front(special: dict[str, int], expected: int) -> None:
-    assert start_id(Vocabulary(size=11, mask_id=10, **special)) == expected
+    assert Vocabulary(size=11, mask_id=10, **special).start_id == expected
 
 
 def test_every_scored_token_is_predicted_once_with_weight_one() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mdmkit.errors import PluginError, RecipeError
 from mdmkit.plugins import Catalogue, Component, load_catalogue
+from mdmkit.protocols import TimeSampler
 from mdmkit.recipe import (
     Recipe,
     check_recipe,
@@ -383,6 +384,40 @@ def test_a_denoiser_must_support_what_is_needed_and_components_may_object():
         "--set: [denoiser] depth: 1 is not enough for 8 tokens",
         "--set: [denoiser]: this: is no option",
     )
+
+
+@attrs.frozen(kw_only=True)
+class Objecting:
+    """A time sampler inside of another that does not like the recipe."""
+
+    def at(self, step):
+        return self
+
+    def check(self, recipe):
+        yield f"not for {recipe.train.steps} steps"
+
+
+@attrs.frozen(kw_only=True)
+class Holding:
+    """A time sampler that holds another."""
+
+    first: TimeSampler
+
+    def at(self, step):
+        return self.first
+
+
+@pytest.mark.usefixtures("here")
+def test_a_component_inside_of_another_may_object_too():
+    catalogue = with_components(
+        ("mdmkit_time_samplers", "objecting", Objecting),
+        ("mdmkit_time_samplers", "holding", Holding),
+    )
+    overrides = ["time_sampler.use=holding", "time_sampler.first.use=objecting"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("minimal.toml", overrides, catalogue=catalogue)
+    steps = load().train.steps
+    assert caught.value.problems == (f"--set: [time_sampler.first]: not for {steps} steps",)
 
 
 @pytest.mark.usefixtures("here")

@@ -12,7 +12,7 @@ from torch import Tensor
 from mdmkit.builtin.samplers.categorical import draw_tokens
 from mdmkit.options import option
 from mdmkit.protocols import Prediction, SamplerContext
-from mdmkit.values import Attention, Generation, Vocabulary
+from mdmkit.values import Attention, Generation
 
 
 @frozen(kw_only=True)
@@ -32,7 +32,7 @@ class AutoregressiveSampler:
         A token that is visible from the start conditions those to its right only.
         """
         mask_id, calls = context.vocab.mask_id, 0
-        first = torch.full_like(tokens[:, :1], start_id(context.vocab))
+        first = torch.full_like(tokens[:, :1], context.vocab.start_id)
         noise = context.uniform()  # [B, L], one number a token
         for i in range(tokens.shape[1]):
             hidden = tokens[:, i] == mask_id  # [B]
@@ -45,9 +45,3 @@ class AutoregressiveSampler:
                 tokens = tokens.clone()
                 tokens[:, i] = torch.where(hidden, drawn, tokens[:, i])
             yield Generation(tokens=tokens, step=i + 1, network_evaluations=calls)
-
-
-def start_id(vocab: Vocabulary) -> int:
-    """What stands in front of the first token: BOS, else EOS, else the mask."""
-    found = (vocab.bos_id, vocab.eos_id, vocab.mask_id)
-    return next(token for token in found if token is not None)
