@@ -185,7 +185,7 @@ def test_a_line_names_the_file_that_said_it(here: Path):
     )
     assert lines("child.toml", "run.seed=-1") == [
         "--set: [run] seed: expected a value >= 0, got -1",
-        "base.toml: [time_sampler] width: expected a value > 0, got 0",
+        "base.toml: [time_sampler] width: expected a value > 0 and <= 1000, got 0",
         "base.toml: [train] steps: expected a value >= 1, got 0",
         'child.toml: [train] global_batch_size: expected an integer, got the string "x"',
         "child.toml: [evaluators.test] use: missing; expected the name of an evaluator; known: "
