@@ -7,9 +7,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from mdmkit.errors import CheckpointError
+
+GO_ON = "make room, then start the same command again: it goes on from the last checkpoint"
+"""The remedy where a run cannot write."""
 
 
 def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]) -> None:
@@ -38,6 +43,25 @@ def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]
             Path(name).unlink()
         raise
     sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def explained(path: Path, remedy: str) -> Iterator[None]:
+    """Turn a failure to write `path` (a full disk, say) into words.
+
+    Args:
+        path: what is written in the body.
+        remedy: what to do then; it ends the message.
+
+    Raises:
+        CheckpointError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror or error}); {remedy}"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mdmkit.errors import CheckpointError
-from mdmkit.files import write_atomic
+from mdmkit.files import GO_ON, explained, write_atomic
 from mdmkit.values import Metrics
 
 
@@ -29,7 +29,8 @@ class MetricsLog:
         """Drop a torn last line and the lines whose ``step`` is past `step`.
 
         Raises:
-            CheckpointError: where a line that is not the last is no JSON object.
+            CheckpointError: where a line that is not the last is no JSON object, or the file
+                cannot be written.
         """
         self.close()
         if not self._path.exists():
@@ -38,19 +39,22 @@ class MetricsLog:
             _line(entry) for entry in read_metrics(self._path) if entry.get("step", 0) <= step
         )
         if kept.encode() != self._path.read_bytes():
-            write_atomic(self._path, kept)
+            with explained(self._path, GO_ON):
+                write_atomic(self._path, kept)
 
     def log(self, metrics: Metrics) -> None:
         """Append a line; a figure that is not finite becomes ``null``, for JSON has no NaN.
 
         Raises:
             TypeError: where a value is no number, or there is no ``step``.
+            CheckpointError: where the file cannot be written.
         """
         line = _line(_flat(metrics))
-        if self._file is None:
-            self._file = self._path.open("ab")
-        self._file.write(line.encode())
-        self._file.flush()
+        with explained(self._path, GO_ON):
+            if self._file is None:
+                # Unbuffered: what cannot be written must not be tried again when it is closed.
+                self._file = self._path.open("ab", buffering=0)
+            self._file.write(line.encode())
 
     def close(self) -> None:
         """Close the file; a later `log` opens it again."""

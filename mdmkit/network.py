@@ -8,6 +8,7 @@ tensor that leaves.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,6 +17,7 @@ from attrs import frozen
 from torch import nn
 
 from mdmkit.draws import derive_seed
+from mdmkit.errors import RecipeError
 from mdmkit.protocols import Denoiser, ObjectiveContext, RunFacts
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from mdmkit.values import Vocabulary
 
 T = TypeVar("T")
+
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 class Root(nn.Module):
@@ -80,10 +84,23 @@ def build_root(recipe: Recipe, vocab: Vocabulary, device: torch.device) -> Root:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is CUDA where there is one, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of that name; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        RecipeError: for any other name, and for a CUDA device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not _DEVICE.fullmatch(name):
+        raise RecipeError(f'device: expected auto, cpu, cuda or cuda:1, got "{name}"')
+    device = torch.device(name)
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= there:
+        raise RecipeError(
+            f'device: "{name}" is not there: torch finds {there or "no"} CUDA '
+            f"{'device' if there == 1 else 'devices'}; choose another, or leave it to auto"
+        )
+    return device
 
 
 @frozen(kw_only=True)

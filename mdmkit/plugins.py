@@ -239,11 +239,7 @@ def _builtin_sources() -> Iterator[_Source]:
 
 
 def _installed_sources(environ: Mapping[str, str]) -> Iterator[_Source]:
-    providers = {
-        key: distribution
-        for key, distribution in _distributions().items()
-        if distribution.entry_points.select(group=ENTRY_POINT_GROUP)
-    }
+    providers = _providers()
     for key in _wanted(environ.get(RESTRICT, ""), providers):
         distribution = providers[key]
         for entry in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
@@ -255,18 +251,25 @@ def _installed_sources(environ: Mapping[str, str]) -> Iterator[_Source]:
             )
 
 
-def _distributions() -> dict[str, metadata.Distribution]:
-    """The installed distributions by normalized name, in alphabetical order.
+def _providers() -> dict[str, metadata.Distribution]:
+    """The installed distributions with plugins by normalized name, in alphabetical order.
 
     A distribution that is found twice (an editable install beside an old one) counts once, as
-    the one that ``import`` would find first; one whose metadata is damaged has no name.
+    the one that ``import`` would find first; one whose metadata is damaged has no name. Only the
+    names of those with plugins are read, since reading all of them takes most of the time.
     """
     found: dict[str, metadata.Distribution] = {}
-    for distribution in metadata.distributions():
+    for distribution in filter(_has_plugins, metadata.distributions()):
         name = distribution.metadata["Name"]
-        if name:
-            found.setdefault(_normalized(name), distribution)
+        if name and _normalized(name) not in found:
+            first = metadata.distribution(name)
+            if _has_plugins(first):
+                found[_normalized(name)] = first
     return dict(sorted(found.items()))
+
+
+def _has_plugins(distribution: metadata.Distribution) -> bool:
+    return bool(distribution.entry_points.select(group=ENTRY_POINT_GROUP))
 
 
 def _wanted(restriction: str, providers: Iterable[str]) -> list[str]:

@@ -178,8 +178,14 @@ def find_recipe(source: str | Path) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    if path.suffix != ".toml" and len(path.parts) == 1:
+    bare = path.suffix != ".toml" and len(path.parts) == 1
+    if bare and (path.name in recipe_names() or not path.is_dir()):
         return recipe_path(path.name)
+    if path.is_dir():
+        raise RecipeError(
+            f"{path}: is a folder, expected a recipe file; a run goes on with "
+            f"`mdmkit run --resume {path}`"
+        )
     shipped = path.stem in recipe_names()
     hint = f'; the shipped recipe is called "{path.stem}", without a path' if shipped else ""
     raise RecipeError(f"{path}: there is no such file{hint}")

@@ -115,15 +115,19 @@ def _counting(numbers: range) -> str:
     return " ".join("-".join(ones[int(digit)] for digit in str(n)) for n in numbers)
 
 
-@pytest.fixture
-def tiny_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A recipe file that trains in a second, with caches of its own."""
-    folder = tmp_path / "tiny"
+def write_tiny_recipe(folder: Path) -> Path:
+    """A recipe file and its text, in a new folder."""
     folder.mkdir()
     (folder / "train.txt").write_text(_counting(range(1000)))
     (folder / "held_out.txt").write_text(_counting(range(2000, 2200)))
     path = folder / "tiny.toml"
     path.write_text(TINY.format(folder=folder))
+    return path
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe file that trains in a second, with caches of its own."""
     monkeypatch.setenv("MDMKIT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("MDMKIT_RUNS_DIR", str(tmp_path / "runs"))
-    return path
+    return write_tiny_recipe(tmp_path / "tiny")

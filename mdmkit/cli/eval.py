@@ -54,7 +54,7 @@ def evaluate_run(
 
     from mdmkit.evaluation.evaluate import evaluate
     from mdmkit.report.counting import counting
-    from mdmkit.report.tables import results_table
+    from mdmkit.report.tables import print_results
 
     side = Console(stderr=True)
     with counting(side) as progress:
@@ -76,4 +76,4 @@ def evaluate_run(
     if as_json:
         print_json({label: result.to_json() for label, result in results.items()})
     else:
-        Console().print(results_table(results))
+        print_results(Console(), results)

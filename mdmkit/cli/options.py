@@ -30,7 +30,7 @@ def print_json(value: Any) -> None:
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows in aligned columns; nothing is cut, so that the text can be copied and piped."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+    from mdmkit.report.tables import columns
+
+    for line in columns([header, *rows]):
+        typer.echo(line)

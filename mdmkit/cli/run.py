@@ -40,6 +40,8 @@ def run(
     from mdmkit.report.console import RunReporter, quiet
     from mdmkit.training.loop import train
 
+    if resume is not None:
+        resume = find_run(resume, runs_dir)
     if recipe is not None:
         loaded = load_recipe(recipe, overrides or ())
     elif resume is None:
@@ -47,7 +49,6 @@ def run(
     elif overrides:
         raise RecipeError("--set: a run that goes on keeps its recipe; leave it out")
     else:
-        resume = find_run(resume, runs_dir)
         loaded = read_recipe(resume)
     reporter = quiet() if as_json else RunReporter()
     result = train(loaded, runs_dir=runs_dir, resume=resume, device=device, reporter=reporter)

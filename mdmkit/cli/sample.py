@@ -57,11 +57,12 @@ def sample_run(
 
     from mdmkit.evaluation.generate import sample
     from mdmkit.report.counting import counting
-    from mdmkit.report.tables import samples_panel
+    from mdmkit.report.tables import print_samples
 
     if out is not None:
         _require_new(out)
-    with counting(Console(stderr=True)) as progress:
+    side = Console(stderr=True)
+    with counting(side) as progress:
         samples = sample(
             run,
             n=n,
@@ -76,6 +77,7 @@ def sample_run(
             precision=precision,
             batch_size=batch_size,
             runs_dir=runs_dir,
+            notify=lambda text: side.print(text, markup=False, highlight=False, soft_wrap=True),
             progress=lambda done, total: progress("texts", done, total),
         )
     plain = [attrs.asdict(text) for text in samples]
@@ -85,7 +87,7 @@ def sample_run(
     if as_json:
         print_json(plain)
     elif out is None:
-        Console().print(samples_panel(samples))
+        print_samples(Console(), samples)
 
 
 def _require_new(path: Path) -> None:
@@ -100,7 +102,8 @@ def _require_new(path: Path) -> None:
 def _write_lines(path: Path, samples: list[dict[str, object]]) -> None:
     import json
 
-    from mdmkit.files import write_atomic
+    from mdmkit.files import explained, write_atomic
 
     lines = (json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in samples)
-    write_atomic(path, "".join(f"{line}\n" for line in lines))
+    with explained(path, "make room, or choose another place with --out"):
+        write_atomic(path, "".join(f"{line}\n" for line in lines))

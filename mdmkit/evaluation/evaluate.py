@@ -17,7 +17,7 @@ from mdmkit.errors import RecipeError
 from mdmkit.evaluation.driver import Result, run_evaluation
 from mdmkit.evaluation.generate import rows_at_once
 from mdmkit.evaluation.run import find_run, open_trained, read_recipe, weights_facts
-from mdmkit.files import write_json
+from mdmkit.files import explained, write_json
 from mdmkit.network import Live
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.problems import dotted
@@ -233,9 +233,10 @@ def _labelled(progress: Progress, label: str) -> Callable[[int, int], object]:
 
 
 def _write(path: Path, result: Result, notify: Notify) -> None:
-    path.parent.mkdir(exist_ok=True)
     verb = "replaced" if path.exists() else "written"
-    write_json(path, result.to_json())
+    with explained(path, "make room, and evaluate again"):
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, result.to_json())
     notify(f"{path}: {verb}")
 
 

@@ -10,6 +10,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
+from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import RecipeError
 from mdmkit.evaluation.run import find_run, open_trained
 from mdmkit.evaluation.states import Progress, final_states
@@ -180,6 +181,7 @@ def sample(
     precision: str | None = None,
     batch_size: int | None = None,
     runs_dir: str | Path | None = None,
+    notify: Notify = ignore,
     progress: Progress | None = None,
 ) -> list[Sample]:
     """Generate text with a trained run.
@@ -198,6 +200,7 @@ def sample(
         precision: ``bf16`` or ``fp32``; the run's own by default.
         batch_size: rows a network call.
         runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
+        notify: is told of damaged checkpoints that are passed over.
         progress: called as ``progress(rows done, n)``.
 
     Raises:
@@ -213,6 +216,7 @@ def sample(
         ema=ema,
         device=device,
         precision=precision,
+        notify=notify,
     )
     return generate_samples(
         opened.recipe,

@@ -108,9 +108,9 @@ def open_trained(
     precision = precision or recipe.train.precision
     if precision not in PRECISIONS:
         raise RecipeError(f'precision: expected bf16 or fp32, got "{precision}"')
-    weights = load_weights(directory, step=checkpoint, ema=ema)
+    weights = load_weights(directory, step=checkpoint, ema=ema, notify=notify)
     tokenizer = load_tokenizer(directory / TOKENIZER)
-    target = _device(device)
+    target = choose_device(device)
     root = build_root(recipe, tokenizer.vocab, target)
     load_into(root, weights.state, where=f"{directory}, step {weights.step}")
 
@@ -170,7 +170,7 @@ def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:
         raise CheckpointError(f"{run}: holds no run; expected {RESOLVED} in it")
     found = f"runs in {root}: {', '.join(known)}" if known else f"there are no runs in {root}"
     raise CheckpointError(
-        f'run "{run}": no such run directory{did_you_mean(str(run), known)}; {found} (give a path, '
+        f'run "{run}": no such run directory{did_you_mean(Path(run).name, known)}; {found} (give a path, '
         "or the folder of runs with --runs-dir)"
     )
 
@@ -255,10 +255,3 @@ def load_into(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> No
         last = "Recipe, tokenizer and checkpoints must be those that were written together."
         raise CheckpointError("\n".join([first, *problems[:5], *more, last]))
     root.load_state_dict(dict(state))
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return choose_device(name)
-    except RuntimeError as error:
-        raise RecipeError(f'device: expected auto, cpu, cuda or cuda:1, got "{name}"') from error

@@ -12,22 +12,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 
 from mdmkit.report.numbers import duration, rate, with_error
-from mdmkit.report.tables import key_values, print_summary, results_table, samples_panel
+from mdmkit.report.tables import print_summary
 from mdmkit.values import Measurement
 
 if TYPE_CHECKING:
     from mdmkit.evaluation.driver import Result
     from mdmkit.evaluation.generate import Sample
 
-__all__ = [
-    "Reporter",
-    "RunReporter",
-    "key_values",
-    "print_summary",
-    "quiet",
-    "results_table",
-    "samples_panel",
-]
+__all__ = ["Reporter", "RunReporter", "quiet"]
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -163,12 +155,13 @@ class RunReporter:
 
 
 def _progress_bar(console: Console) -> Progress:
+    """Short words: all of it has room in 80 columns up to a million steps."""
     return Progress(
         TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
         BarColumn(bar_width=None),
         TextColumn("loss {task.fields[loss]}"),
         TextColumn("{task.fields[speed]} tokens/s"),
-        TextColumn("validation {task.fields[validation]}"),
+        TextColumn("val {task.fields[validation]}"),
         TextColumn("ETA"),
         TimeRemainingColumn(),
         console=console,

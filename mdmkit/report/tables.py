@@ -1,15 +1,18 @@
-"""Tables and panels of a run's outcome."""
+"""The outcome of a run in words: numbers, generated text, and what to type next.
+
+Everything is plain lines without frames, so that it reads the same on a narrow terminal, in a
+file and in a message; nothing is ever cut off.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
-from rich.panel import Panel
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from mdmkit.report.numbers import with_error
@@ -18,51 +21,31 @@ if TYPE_CHECKING:
     from mdmkit.evaluation.driver import Result
     from mdmkit.evaluation.generate import Sample
 
-
-def results_table(results: Mapping[str, Result]) -> Group:
-    """A table for each evaluator: its numbers ± standard error, and what they were measured on."""
-    return Group(*(_result_table(label, result) for label, result in results.items()))
+HEADER = ("number", "value ± standard error", "unit")
+_INDENT = "  "
 
 
-def _result_table(label: str, result: Result) -> Group:
-    heading = Text(" · ".join([label, *_circumstances(result.provenance)]), style="bold")
-    table = Table()
-    table.add_column("number")
-    table.add_column("value ± standard error", justify="right")
-    table.add_column("unit")
-    for name, number in result.measurements.items():
-        row = [name, with_error(number), number.unit]
-        table.add_row(*(Text(cell) for cell in row))  # Text: nothing in it is markup
-    return Group(heading, table)  # a table's own title would be wrapped to the table's width
+def print_results(console: Console, results: Mapping[str, Result]) -> None:
+    """For each evaluator a title and its numbers ± standard error, one a line."""
+    for number, (label, result) in enumerate(results.items()):
+        if number:
+            console.print()
+        _print(console, Text(" · ".join([label, *_circumstances(result.provenance)]), "bold"))
+        rows = [(name, with_error(m), m.unit) for name, m in result.measurements.items()]
+        for line in columns([HEADER, *rows]):
+            _print(console, Text(_INDENT + line))
 
 
-def samples_panel(samples: Sequence[Sample]) -> Group:
-    """Generated text as it is, each in a frame that says how it was made."""
-    panels = [
-        Panel(
-            Text(sample.text),
-            title=Text(f"sample {sample.row} · seed {sample.seed}"),
-            subtitle=Text(f"{sample.sampler} · {sample.network_evaluations} network evaluations"),
-            title_align="left",
-            subtitle_align="right",
-        )
-        for sample in samples
-    ]
-    return Group(*panels)
-
-
-def key_values(pairs: Mapping[str, Any], title: str = "") -> Table:
-    """Two columns: names and values."""
-    table = Table(title=title or None, title_justify="left", show_header=False)
-    for name, value in pairs.items():
-        table.add_row(Text(name, style="bold"), Text(str(value)))
-    return table
-
-
-def next_commands(directory: Path) -> list[str]:
-    """What to type after a run."""
-    place = shlex.quote(str(directory))
-    return [f"mdmkit eval {place}", f"mdmkit sample {place}"]
+def print_samples(console: Console, samples: Sequence[Sample]) -> None:
+    """Generated text under a line that says how it was made, set apart by a margin."""
+    for number, sample in enumerate(samples):
+        if number:
+            console.print()
+        made = f"{sample.sampler} · {sample.network_evaluations} network evaluations"
+        _print(console, Text(f"sample {sample.row} · seed {sample.seed} · {made}", "bold"))
+        for line in printable(sample.text).split("\n"):
+            for part in _wrapped(console, line):
+                _print(console, Text(_INDENT + part))
 
 
 def print_summary(
@@ -74,21 +57,76 @@ def print_summary(
 ) -> None:
     """The end of a run: numbers, some text, where it all is, and what to type next."""
     if results:
-        console.print(results_table(results))
+        console.print()
+        print_results(console, results)
     if samples:
-        console.print(samples_panel(samples))
-    # soft wrap: a path that is broken over lines cannot be copied
-    console.print(Text(f"Run directory: {directory}"), soft_wrap=True)
-    console.print(Text("Next:"))
+        console.print()
+        print_samples(console, samples)
+    console.print()
+    _print(console, Text(f"Run directory: {directory}"))
+    _print(console, Text("Next:"))
     for command in next_commands(directory):
-        console.print(Text(f"  {command}"), soft_wrap=True)
+        _print(console, Text(_INDENT + command))
 
 
-def _circumstances(provenance: Mapping[str, Any]) -> list[str]:
+def next_commands(directory: Path) -> list[str]:
+    """What to type after a run."""
+    place = shlex.quote(str(directory))
+    return [f"mdmkit eval {place}", f"mdmkit sample {place}"]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The rows as lines with aligned columns.
+
+    >>> list(columns([("name", "value"), ("a", "1")]))
+    ['name  value', 'a     1']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def printable(text: str) -> str:
+    r"""`text` with its control characters written out, all but newline and tab.
+
+    A network that generates bytes generates escape sequences, too, and a terminal would obey them.
+
+    >>> print(printable("a\x1b[2Jb"))
+    a\x1b[2Jb
+    """
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    control = unicodedata.category(character) == "Cc" and character not in "\n\t"
+    return character.encode("unicode_escape").decode() if control else character
+
+
+def _print(console: Console, line: Text) -> None:
+    """Print a line whole; a terminal breaks what is too long, and it can still be copied whole."""
+    console.print(line, soft_wrap=True, highlight=False)
+
+
+def _wrapped(console: Console, line: str) -> Iterable[str]:
+    """On a terminal, the line broken to its width; elsewhere the line as it is."""
+    if not console.is_terminal:
+        return [line]
+    width = max(console.width - len(_INDENT), 1)
+    return [part.plain for part in Text(line).wrap(console, width, overflow="fold")] or [""]
+
+
+def _circumstances(provenance: Mapping[str, Any]) -> Iterator[str]:
     """Split, blocks, draws and weights in words, as far as the evaluator tells them."""
-    forms = (("split", "split {}"), ("blocks", "{} blocks"), ("draws", "draws {}"))
-    found = [form.format(provenance[key]) for key, form in forms if key in provenance]
+    if "split" in provenance:
+        yield f"split {provenance['split']}"
+    counted = [
+        f"{provenance[name]} {name if provenance[name] != 1 else name.removesuffix('s')}"
+        for name in ("blocks", "draws")
+        if name in provenance
+    ]
+    if counted:
+        yield " × ".join(counted)
     checkpoint = provenance.get("checkpoint")
     if isinstance(checkpoint, Mapping):
-        found.append(f"step {checkpoint['step']}, {'EMA' if checkpoint['ema'] else 'no EMA'}")
-    return found
+        yield f"step {checkpoint['step']}, {'EMA' if checkpoint['ema'] else 'no EMA'}"

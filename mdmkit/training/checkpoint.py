@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from mdmkit.data.cache import Notify, ignore
 from mdmkit.environment import environment
 from mdmkit.errors import CheckpointError
 from mdmkit.files import sha256_file, sync_directory, sync_file, write_json
@@ -28,7 +29,6 @@ from mdmkit.training.tensor_files import read_tensors, tensor_sizes, write_tenso
 FORMAT = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
-Notify = Callable[[str], None]
 
 
 @frozen(kw_only=True)
@@ -139,27 +139,21 @@ def load_checkpoint(path: Path, tensors: Mapping[str, Tensor], *, world: World) 
     return facts
 
 
-def load_weights(run_dir: Path, *, step: int | None = None, ema: bool = True) -> Weights:
+def load_weights(
+    run_dir: Path, *, step: int | None = None, ema: bool = True, notify: Notify = ignore
+) -> Weights:
     """The weights of a run, for evaluation and generation.
 
     Args:
         run_dir: the run directory.
         step: of which checkpoint; the newest whole one by default.
         ema: the averaged weights where the run keeps an average, else the raw ones.
+        notify: is told of damaged checkpoints that are passed over.
 
     Raises:
         CheckpointError: without such a checkpoint, or with a damaged one.
     """
-    steps = steps_on_disk(run_dir)
-    whole = [s for s in reversed(steps) if step in (None, s)]
-    path = next(
-        (p for s in whole if damage(p := checkpoints_dir(run_dir) / step_name(s)) is None), None
-    )
-    if path is None:
-        wanted = "no whole checkpoint" if step is None else f"no whole checkpoint of step {step}"
-        raise CheckpointError(
-            f"{run_dir}: {wanted}; found steps {steps or 'none'}. Train it with `mdmkit run`"
-        )
+    path = _whole_checkpoint(run_dir, step, notify)
     sizes = tensor_sizes(path)
     averaged = {name.removeprefix("ema/") for name in sizes if name.startswith("ema/")}
     names = {
@@ -170,6 +164,25 @@ def load_weights(run_dir: Path, *, step: int | None = None, ema: bool = True) ->
     read_tensors(path, tensors, distributed=False)
     state = {names[stored]: tensor for stored, tensor in tensors.items()}
     return Weights(state=state, step=step_of(path), ema=ema and bool(averaged))
+
+
+def _whole_checkpoint(run_dir: Path, step: int | None, notify: Notify) -> Path:
+    """The checkpoint of `step`, or the newest whole one; nothing on the disk is changed."""
+    steps = steps_on_disk(run_dir)
+    for candidate in reversed(steps):
+        path = checkpoints_dir(run_dir) / step_name(candidate)
+        if step not in (None, candidate):
+            continue
+        problem = damage(path)
+        if problem is None:
+            return path
+        notify(f"{path}: damaged ({problem}); passed over")
+    wanted = "there is no whole checkpoint" + ("" if step is None else f" of step {step}")
+    found = f"found those of steps {', '.join(map(str, steps))}" if steps else "found none"
+    raise CheckpointError(
+        f"{run_dir}: {wanted}; {found}. Choose another with --checkpoint, or train on with "
+        f"`mdmkit run --resume {run_dir}`"
+    )
 
 
 def damage(path: Path) -> str | None:

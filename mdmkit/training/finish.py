@@ -19,7 +19,7 @@ from mdmkit.evaluation.evaluate import (
     weights_facts,
 )
 from mdmkit.evaluation.generate import Sample, generate_samples
-from mdmkit.files import write_atomic
+from mdmkit.files import GO_ON, explained, write_atomic
 from mdmkit.network import InferenceCall
 from mdmkit.protocols import EvaluationContext
 from mdmkit.recipe import recipe_hash
@@ -90,7 +90,8 @@ def finish(job: Job) -> RunResult:
         weights = full_state(job.root.denoiser)
     if world.rank == 0:
         metadata = {"format": "pt", "facts": json.dumps(facts)}
-        write_atomic(job.directory / WEIGHTS, to_safetensors(weights, metadata))
+        with explained(job.directory / WEIGHTS, GO_ON):
+            write_atomic(job.directory / WEIGHTS, to_safetensors(weights, metadata))
         reporter.summary(job.directory, results, samples)
     return RunResult(directory=job.directory, step=job.step, results=results, samples=samples)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from attrs import define, field
@@ -14,6 +14,7 @@ from torch import Tensor
 from mdmkit.data.blocks import build_tokenizer, open_blocks, token_counts
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError
+from mdmkit.files import GO_ON, explained
 from mdmkit.metrics_log import MetricsLog
 from mdmkit.network import Live, Root, bring_to_life, build_root
 from mdmkit.protocols import BlockSource, RunFacts, RunInfo, Split, Tracking
@@ -28,6 +29,7 @@ from mdmkit.training.window import Window
 
 METRICS = "metrics.jsonl"
 TOKENIZER = "tokenizer.json"
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @define(kw_only=True, eq=False)
@@ -98,9 +100,16 @@ class Job:
                 prefix = f"components/{table}/"
                 loaded = {k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k}
                 component.load_state_dict({**loaded, **facts["components"][table]})
-            self.reporter.notify(f"going on from step {self.step} ({path.name})")
+            self.reporter.notify(self._position(path))
         for tracker in self.trackers:
             tracker.resume(self.step if path is not None else -1)
+
+    def _position(self, path: Path) -> str:
+        """Where the run stands, in words."""
+        steps = self.recipe.train.steps
+        if self.step == steps:
+            return f"all {steps} steps are trained already ({path.name}); evaluating"
+        return f"going on from step {self.step} of {steps} ({path.name})"
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All tensors by name (to be saved, or to be filled), and the plain facts."""
@@ -127,7 +136,8 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
     with rank_zero_first(world):
         tokenizer = _tokenizer(recipe, directory, world, reporter)
         blocks = _opener(recipe, tokenizer, reporter)
-        training = blocks("train")
+        # All text that the run will ask for: what is missing is missed before the training.
+        splits = {split: blocks(split) for split in _splits(recipe)}
     vocab, options = tokenizer.vocab, recipe.train
     learning_rate = learning_rate_fraction(recipe.learning_rate, options.steps)
     facts = RunFacts(
@@ -136,7 +146,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         steps=options.steps,
         global_batch_size=options.global_batch_size,
         learning_rate=learning_rate,
-        token_counts=lambda: token_counts(training),
+        token_counts=lambda: token_counts(splits["train"]),
     )
     live = bring_to_life(recipe, facts)
     root = build_root(recipe, vocab, world.device)
@@ -152,7 +162,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         root=root,
         live=live,
         batches=MicroBatches(
-            blocks=training,
+            blocks=splits["train"],
             seed=recipe.run.seed,
             rows=options.global_batch_size,
             group=group,
@@ -196,8 +206,15 @@ def _tokenizer(recipe: Recipe, directory: Path, world: World, reporter: Reporter
     if world.rank > 0:
         raise CheckpointError(f"{path}: not visible on rank {world.rank}; ranks share --runs-dir")
     tokenizer = build_tokenizer(recipe.data, reporter.notify)
-    tokenizer.save(path)
+    with explained(path, GO_ON):
+        tokenizer.save(path)
     return tokenizer
+
+
+def _splits(recipe: Recipe) -> list[Split]:
+    """The splits that training and the evaluators (those with an option ``split``) read."""
+    evaluated = [getattr(evaluator, "split", None) for evaluator in recipe.evaluators.values()]
+    return [split for split in SPLITS if split in ("train", "validation", *evaluated)]
 
 
 def _opener(

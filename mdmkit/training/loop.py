@@ -12,6 +12,7 @@ from mdmkit.errors import RunInterrupted
 from mdmkit.network import autocast
 from mdmkit.recipe import Recipe
 from mdmkit.report.console import Reporter, quiet
+from mdmkit.training.checkpoint import steps_on_disk
 from mdmkit.training.distributed import open_world
 from mdmkit.training.finish import RunResult, finish, validate_job
 from mdmkit.training.interrupt import StopRequest, listening
@@ -48,19 +49,29 @@ def train(
 
     Raises:
         MdmkitError: for everything the caller can mend (data, directory, recipe).
-        RunInterrupted: after SIGINT or SIGTERM, once the position is saved.
+        RunInterrupted: after SIGINT or SIGTERM; in the middle of the steps the position is saved
+            first, unless there is a second signal.
     """
     reporter = reporter or quiet()
     directory = Path(resume) if resume else run_directory(recipe, runs_dir)
-    with (
-        open_world(device) as world,
-        open_run(recipe, directory, world),
-        torch.random.fork_rng(),
-        open_job(recipe, directory, world, reporter) as job,
-    ):
-        with listening() as stop:
-            run_steps(job, stop)
-        return finish(job)
+    try:
+        with (
+            open_world(device) as world,
+            open_run(recipe, directory, world),
+            torch.random.fork_rng(),
+            open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
+        ):
+            with listening() as stop:
+                run_steps(job, stop)
+            return finish(job)
+    except KeyboardInterrupt as error:
+        steps = steps_on_disk(directory)
+        saved = f"step {steps[-1]} is saved in {directory}" if steps else "no step is saved yet"
+        raise RunInterrupted(
+            f"stopped at once; {saved}. Start the same command again to go on from there"
+        ) from error
+    finally:
+        reporter.close()  # a bar that is left running hides the cursor
 
 
 def run_steps(job: Job, stop: StopRequest) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mdmkit.errors import CheckpointError
-from mdmkit.files import write_atomic, write_json
+from mdmkit.files import explained, write_atomic, write_json
 from mdmkit.recipe import Recipe, differing_keys, dump_recipe, recipe_hash, recipe_toml
 from mdmkit.training.distributed import World
 
@@ -33,7 +33,7 @@ def open_run(recipe: Recipe, directory: Path, world: World) -> Iterator[Path]:
 
     Raises:
         CheckpointError: where it holds another recipe's run (every differing key is named), is
-            in use by another process, or cannot be made.
+            in use by another process, or cannot be made or written.
     """
     if world.rank > 0:
         world.barrier()
@@ -64,8 +64,9 @@ def _claim(recipe: Recipe, directory: Path) -> None:
     try:
         saved = json.loads((directory / RESOLVED).read_text())
     except FileNotFoundError:
-        write_atomic(directory / "recipe.toml", recipe_toml(recipe))
-        write_json(directory / RESOLVED, resolved)
+        with explained(directory, "make room, or choose another place with --runs-dir"):
+            write_atomic(directory / "recipe.toml", recipe_toml(recipe))
+            write_json(directory / RESOLVED, resolved)
         return
     except ValueError as error:
         raise CheckpointError(

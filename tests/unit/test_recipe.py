@@ -140,8 +140,10 @@ def test_a_file_that_is_not_there(here: Path):
     assert line.endswith('the shipped recipe is called "quickstart_bell", without a path')
     (line,) = lines("quickstart_bel")
     assert 'no shipped recipe "quickstart_bel"; did you mean "quickstart_bell"? known: ' in line
-    (here / "folder.toml").mkdir()
-    assert lines("folder.toml") == ["folder.toml: there is no such file"]
+    for folder in ("folder.toml", "folder"):
+        (here / folder).mkdir(exist_ok=True)
+        (line,) = lines(folder)
+        assert line.startswith(f"{folder}: is a folder, expected a recipe file; a run goes on with")
 
 
 # --- extends -------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_weights_are_raw_or_averaged_as_asked(tmp_path: Path) -> None:
     raw = load_weights(tmp_path, step=1, ema=False)
     assert (raw.step, raw.ema) == (1, False)
     assert raw.state["denoiser.weight"][0, 0] == 1.0
-    with pytest.raises(CheckpointError, match=r"no whole checkpoint of step 5; found steps \[1, 2"):
+    with pytest.raises(CheckpointError, match=r"checkpoint of step 5; found those of steps 1, 2"):
         load_weights(tmp_path, step=5)
 
 
