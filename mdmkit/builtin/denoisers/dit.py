@@ -17,7 +17,13 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mdmkit.builtin.denoisers.layers import LayerNorm, Rotary, TimeEmbedding, attention_mask
+from mdmkit.builtin.denoisers.layers import (
+    LayerNorm,
+    Rotary,
+    TimeEmbedding,
+    attend,
+    attention_mask,
+)
 from mdmkit.options import option
 from mdmkit.values import Attention, Vocabulary
 
@@ -174,9 +180,7 @@ class Block(nn.Module):
         qkv = self.attn_qkv(x).view(rows, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, L, D/H]
         q, k = Rotary.turn(q, rotation), Rotary.turn(k, rotation)
-        mixed = functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal and mask is None
-        )
+        mixed = attend(q, k, v, mask=mask, causal=causal)
         return cast("Tensor", self.attn_out(mixed.transpose(1, 2).reshape(rows, length, width)))
 
     def _modulation(self, conditioning: Tensor | None) -> tuple[Triple | None, Triple | None]:
