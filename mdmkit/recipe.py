@@ -104,7 +104,7 @@ class Train:
     ema_decay: float = option(0.9999, ge=0, lt=1, doc="of the average of the weights; 0: none")
     clip_norm: float = option(1.0, ge=0, doc="largest norm of the gradient; 0: not clipped")
     max_nonfinite_steps: int = option(
-        10, ge=0, doc="more steps than that without a finite loss or gradient stop the run"
+        10, ge=0, doc="more steps in a row than that without a finite gradient stop the run"
     )
 
 

@@ -30,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # a [table] in a help text is not markup
 )
 for command in COMMANDS:
     command.register(app)

@@ -169,9 +169,10 @@ def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:
     if Path(run).is_dir():
         raise CheckpointError(f"{run}: holds no run; expected {RESOLVED} in it")
     found = f"runs in {root}: {', '.join(known)}" if known else f"there are no runs in {root}"
+    hint = did_you_mean(Path(run).name, known)
     raise CheckpointError(
-        f'run "{run}": no such run directory{did_you_mean(Path(run).name, known)}; {found} (give a path, '
-        "or the folder of runs with --runs-dir)"
+        f'run "{run}": no such run directory{hint}; {found} (give a path, or the folder of runs '
+        "with --runs-dir)"
     )
 
 

@@ -98,7 +98,9 @@ class Job:
             self.validated = facts["validated"]
             for table, component in self.live.stateful.items():
                 prefix = f"components/{table}/"
-                loaded = {k.removeprefix(prefix): v for k, v in tensors.items() if prefix in k}
+                loaded = {
+                    k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
+                }
                 component.load_state_dict({**loaded, **facts["components"][table]})
             self.reporter.notify(self._position(path))
         for tracker in self.trackers:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -35,8 +36,17 @@ class Clock:
         self._job.seconds += now - self._last
         self._last = now
 
+    @contextlib.contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Time spent inside counts for the job, but not for the speed of training."""
+        self.tick()
+        before = self._job.seconds
+        yield
+        self.tick()
+        self._since += self._job.seconds - before
+
     def tokens_per_second(self) -> float:
-        """Tokens per second since this was last asked."""
+        """Tokens per second of training since this was last asked."""
         self.tick()
         job = self._job
         steps, seconds = job.step - self._step, job.seconds - self._since

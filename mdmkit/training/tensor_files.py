@@ -88,7 +88,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, distributed: boo
             )
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
-        raise OSError(str(cause)) from error
+        raise cause if isinstance(cause, OSError) else OSError(str(cause)) from error
 
 
 def read_tensors(path: Path, tensors: Mapping[str, Tensor], *, distributed: bool) -> None:
