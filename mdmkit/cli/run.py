@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -52,5 +53,5 @@ def run(
         loaded = read_recipe(resume)
     reporter = quiet() if as_json else RunReporter()
     result = train(loaded, runs_dir=runs_dir, resume=resume, device=device, reporter=reporter)
-    if as_json:
+    if as_json and os.environ.get("RANK", "0") == "0":  # torchrun starts one of us per rank
         print_json(result.to_json())
