@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
 from mdmkit.errors import MdmkitError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MdmkitError as error:
         print(error, file=sys.stderr)  # noqa: T201 - this is the place that prints
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = error.filename or "the output"  # a disk can also fill up under `> file`
+        print(f"{where}: cannot be written ({error.strerror}); make room", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         return 130
     except SystemExit as leave:  # how typer ends, well or not

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import resource
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mdmkit.cli import main
 from mdmkit.training.checkpoint import load_weights, steps_on_disk
 
 from .commands import files, in_a_process, mdmkit, metrics, run_directory
@@ -496,3 +499,16 @@ def test_a_full_disk_anywhere_else_is_said_with_the_file(copy, recipe, monkeypat
     message = refused(*arguments[command], code=1)
     assert message.startswith(f"{copy}/{file}: cannot be written (No space left on device); make ")
     assert len(message.splitlines()) == 1
+
+
+def test_output_into_a_full_disk(recipe):
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(Full()), contextlib.redirect_stderr(said):
+        assert main(["check", str(recipe)]) == 1
+    assert said.getvalue() == (
+        "the output: cannot be written (No space left on device); make room\n"
+    )
