@@ -42,6 +42,19 @@ def mdmkit(*arguments: object) -> Said:
     return said
 
 
+def refused(*arguments: object, code: int = 2) -> str:
+    """What a command that is to fail says on stderr; it prints no result."""
+    said = mdmkit(*arguments)
+    assert said.code == code, said.err
+    assert "Run directory" not in said.out
+    return said.err
+
+
+def changed(*assignments: str) -> list[str]:
+    """The arguments that change a recipe's keys."""
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
 def in_a_process(*arguments: object, **options: Any) -> Said:
     """The same in a process of its own; `options` are those of `subprocess.run`."""
     command = [sys.executable, "-m", "mdmkit", *(str(argument) for argument in arguments)]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +30,15 @@ def recipe(home: Path) -> Path:
 def finished(recipe: Path) -> Path:
     """The directory of a finished run of it; tests leave it as it is."""
     return run_directory(mdmkit("run", recipe))
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """``write(name, text)`` makes a file in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def written(name: str, text: str) -> str:
+        Path(name).write_text(text)
+        return name
+
+    return written
