@@ -106,19 +106,16 @@ def draw() -> None:
 def fill_readme(groups: dict[str, list[dict[str, Any]]]) -> None:
     """Write the table between the marks in the README."""
     rows = [
-        "| recipe | steps | seeds | seconds | validation NELBO (nats/token) | test NELBO "
-        "(nats/token) |",
-        "|---|---|---|---|---|---|",
+        "| recipe | steps | seeds | validation NELBO (nats/token) | test NELBO (nats/token) |",
+        "|---|---|---|---|---|",
     ]
     for recipe, runs in groups.items():
-        seconds = statistics.fmean(run["seconds"] for run in runs)
         validation = mean_and_error([run["validation"][-1][1] for run in runs])
         test = mean_and_error([run["test"]["nelbo_per_token"]["value"] for run in runs])
         cells = [
             f"`{recipe}`",
             str(runs[0]["validation"][-1][0]),
             str(len(runs)),
-            f"{seconds:.0f}",
             *(f"{mean:.3f} ± {error:.3f}" for mean, error in (validation, test)),
         ]
         rows.append(f"| {' | '.join(cells)} |")

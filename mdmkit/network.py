@@ -70,10 +70,14 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 @contextlib.contextmanager
 def seeded(device: torch.device, *parts: int | str) -> Iterator[None]:
     """torch's global generators seeded by `parts` inside, and as they were after."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
+    with own_generators(device):
         torch.manual_seed(derive_seed(*parts))
         yield
+
+
+def own_generators(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """torch's global generators, of the CPU and of `device`, are as they were after the body."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def build_root(recipe: Recipe, vocab: Vocabulary, device: torch.device) -> Root:

@@ -9,7 +9,7 @@ import torch
 
 from mdmkit.draws import derive_seed
 from mdmkit.errors import RunInterrupted
-from mdmkit.network import autocast
+from mdmkit.network import autocast, own_generators
 from mdmkit.recipe import Recipe
 from mdmkit.report.console import Reporter, quiet
 from mdmkit.training.checkpoint import steps_on_disk
@@ -58,7 +58,7 @@ def train(
         with (
             open_world(device) as world,
             open_run(recipe, directory, world),
-            torch.random.fork_rng(),
+            own_generators(world.device),
             open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
         ):
             with listening() as stop:

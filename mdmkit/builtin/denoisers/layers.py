@@ -58,11 +58,11 @@ class Rotary(nn.Module):
 
     @staticmethod
     def turn(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        """Rotate ``[B, H, L, D/H]`` by its positions' angles."""
-        cosines, sines = rotation
-        first, second = x.float().chunk(2, dim=-1)
+        """Rotate ``[B, H, L, D/H]`` by its positions' angles, in the dtype of `x`."""
+        cosines, sines = (part.to(x.dtype) for part in rotation)
+        first, second = x.chunk(2, dim=-1)
         turned = torch.cat([-second, first], dim=-1)
-        return (x.float() * cosines + turned * sines).to(x.dtype)
+        return x * cosines + turned * sines
 
 
 class TimeEmbedding(nn.Module):
@@ -100,10 +100,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool
         )
     if causal and mask is None:
         mask = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool).tril()
-    scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5  # [B, H, L, L]
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    mixed: Tensor = scores.softmax(-1).to(v.dtype) @ v
+    with torch.autocast("cpu", enabled=False):  # the softmax stays in the dtype of its input
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [B, H, L, L]
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        mixed: Tensor = scores.softmax(-1) @ v
     return mixed
 
 
