@@ -81,6 +81,7 @@ def live_next_token(vocab: values.Vocabulary) -> Any:
 NAMES: dict[str, Any] = {
     **{name: getattr(protocols, name) for name in dir(protocols) if not name.startswith("_")},
     **{name: getattr(values, name) for name in dir(values) if not name.startswith("_")},
+    "ClassVar": ClassVar,
     "torch": torch,
     "nn": nn,
     "frozen": frozen,

@@ -1,0 +1,62 @@
+"""Contracts of text: corpora, tokenizers, and blocks of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from mdmkit.values import Batch, Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back."""
+
+    @property
+    def vocab(self) -> Vocabulary:
+        """Size and special ids."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the tokenizer's definition."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text. Text that looks like a special token is encoded as plain text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`; special tokens are kept, so that masks can be seen."""
+
+
+class Corpus(Protocol):
+    """Named splits of text documents."""
+
+    def documents(self, split: Split) -> Iterator[str]:
+        """The documents of `split`, in an order that never changes.
+
+        Raises:
+            DataError: where the split cannot be had, naming the ways out.
+        """
+
+    def fingerprint(self, split: Split) -> str:
+        """A hash that changes whenever the documents do (content, or pinned revision)."""
+
+    def describe(self, split: Split) -> Mapping[str, Any]:
+        """Provenance as plain JSON: source, revision or sha256, licence where known."""
+
+
+class BlockSource(Protocol):
+    """A split, tokenized and cut into blocks of one length, read at random."""
+
+    def __len__(self) -> int:
+        """Number of blocks N."""
+
+    def batch(self, rows: Tensor) -> Batch:
+        """The blocks with the numbers ``rows [B]`` int64 in [0, N)."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Corpus, split, revision, tokenizer, packing, blocks, tokens: plain JSON."""
