@@ -23,6 +23,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from mdmkit.data.blocks import open_blocks, token_counts
+from mdmkit.data.text_tokenizer import load_tokenizer
+from mdmkit.evaluation.run import read_recipe
 from mdmkit.files import write_atomic, write_json
 from mdmkit.metrics_log import read_metrics
 
@@ -58,7 +61,23 @@ def collect(runs: list[Path]) -> None:
             }
         )
     RESULTS.parent.mkdir(exist_ok=True)
-    write_json(RESULTS, {"command": "mdmkit run <recipe> --set run.seed=<seed>", "runs": found})
+    results = {
+        "command": "mdmkit run <recipe> --set run.seed=<seed>",
+        "unigram_nats_per_token": unigram_cross_entropy(runs[0]),
+        "runs": found,
+    }
+    write_json(RESULTS, results)
+
+
+def unigram_cross_entropy(run: Path) -> float:
+    """Nats per validation token of a model that knows the training frequencies (plus 1) alone."""
+    recipe, tokenizer = read_recipe(run), load_tokenizer(run / "tokenizer.json")
+    counts = {
+        split: token_counts(open_blocks(recipe.data, split, tokenizer=tokenizer))
+        for split in ("train", "validation")
+    }
+    log_p = ((counts["train"] + 1) / (counts["train"] + 1).sum()).log()
+    return float(-(counts["validation"] * log_p).sum() / counts["validation"].sum())
 
 
 def by_recipe() -> dict[str, list[dict[str, Any]]]:
@@ -93,6 +112,8 @@ def draw() -> None:
             axes.plot(steps, [curve[step] for step in steps], color=colour, alpha=0.3, lw=0.8)
         label = f"{LABELS[recipe]}: mean of {len(runs)} seeds"
         axes.plot(steps, means, color=colour, lw=2, label=label)
+    unigram = json.loads(RESULTS.read_text())["unigram_nats_per_token"]
+    axes.axhline(unigram, color="grey", ls="--", lw=1, label="token frequencies alone")
     axes.set_xlabel("optimizer steps")
     axes.set_ylabel("validation NELBO (nats per token)")
     axes.grid(alpha=0.3)
