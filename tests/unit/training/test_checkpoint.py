@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -114,24 +115,26 @@ def test_other_shapes_are_named(tmp_path: Path) -> None:
         load_checkpoint(path, other, world=WORLD)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow past 2000 bytes: the nearest thing to a full disk that a test can have."""
+    """No file may grow past 2000 bytes: the nearest thing to a full disk that a test can have.
+
+    Only around the call itself: the test runner's own output may be a longer file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     good = save(tmp_path, 1)
-    request.getfixturevalue("small_files")
     big = tensors() | {"model/denoiser.weight": torch.zeros(400, 300)}
-    with pytest.raises(CheckpointError, match="the checkpoint of step 1 is kept"):
+    with small_files(), pytest.raises(CheckpointError, match="the checkpoint of step 1 is kept"):
         save_checkpoint(tmp_path, 2, big, {}, world=WORLD, keep=1)
     assert damage(good) is None
     assert sorted(p.name for p in checkpoints_dir(tmp_path).iterdir()) == [good.name]
