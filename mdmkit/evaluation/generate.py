@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 from attrs import field, frozen
-from torch import Tensor
 
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import RecipeError
 from mdmkit.evaluation.run import find_run, open_trained
 from mdmkit.evaluation.states import Progress, final_states
-from mdmkit.protocols import NetworkCall, NoiseSchedule, Sampler, Tokenizer
+from mdmkit.protocols import NetworkCall, NoiseSchedule, Tokenizer
 from mdmkit.recipe import Recipe, dump_recipe
-from mdmkit.values import Vocabulary
 
 
 @frozen(kw_only=True)
@@ -42,59 +40,6 @@ class Sample:
     network_evaluations: int
     prompt: str = ""
     provenance: Mapping[str, Any] = field(factory=dict)
-
-
-def generate(
-    call: NetworkCall,
-    sampler: Sampler,
-    *,
-    vocab: Vocabulary,
-    noise_schedule: NoiseSchedule,
-    length: int,
-    n: int,
-    seed: int,
-    prompt_ids: Sequence[int] = (),
-    batch_size: int,
-    device: torch.device,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Generate `n` rows of `length` tokens; a row depends on the seed and its number alone.
-
-    With several ranks every rank makes the same rows, so that their network calls go together.
-
-    Args:
-        call: runs a function of the denoiser.
-        sampler: must drive a network of this kind.
-        vocab: the token ids.
-        noise_schedule: the schedule the network was trained with.
-        length: L; more than the prompt has.
-        n: how many rows.
-        seed: of the noise.
-        prompt_ids: the first tokens of every row, which stay.
-        batch_size: rows a network call.
-        device: where the network lives.
-        progress: called as ``progress(rows done, n)``.
-
-    Returns:
-        ``[n, length]`` int64 on the CPU.
-
-    Raises:
-        PluginError: where the sampler leaves a mask or changes a visible token.
-    """
-    parts = final_states(
-        call,
-        sampler,
-        vocab=vocab,
-        noise_schedule=noise_schedule,
-        length=length,
-        n=n,
-        seed=seed,
-        prompt_ids=prompt_ids,
-        batch_size=batch_size,
-        device=device,
-        progress=progress,
-    )
-    return torch.cat([state.tokens.cpu() for state in parts])
 
 
 def generate_samples(

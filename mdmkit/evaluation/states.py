@@ -30,8 +30,23 @@ def final_states(
     device: torch.device,
     progress: Progress | None = None,
 ) -> Iterator[Generation]:
-    """The last state of each batch of a generation; for the arguments see
-    `mdmkit.evaluation.generate.generate`.
+    """Generate `n` rows of `length` tokens, batch by batch; gives the last state of each batch.
+
+    A row depends on the seed and its number alone. With several ranks every rank makes the same
+    rows, so that their network calls go together.
+
+    Args:
+        call: runs a function of the denoiser.
+        sampler: must drive a network of this kind.
+        vocab: the token ids.
+        noise_schedule: the schedule the network was trained with.
+        length: L; more than the prompt has.
+        n: how many rows.
+        seed: of the noise.
+        prompt_ids: the first tokens of every row, which stay.
+        batch_size: rows a network call.
+        device: where the network lives.
+        progress: called as ``progress(rows done, n)``.
 
     Raises:
         PluginError: where the sampler leaves a mask or changes a visible token.
