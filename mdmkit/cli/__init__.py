@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mdmkit.cli.app import app
 
     # Threads that spin while they wait take the core that the others wait for, wherever anything
-    # else runs: a step of the quickstart took 1.8 s beside one busy process, and 0.34 s like this.
-    # It must be set before torch is loaded.
+    # else runs; beside one busy process that makes a step on a CPU several times longer. It must
+    # be set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     for stream in (sys.stdout, sys.stderr):

@@ -85,9 +85,9 @@ class TimeEmbedding(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor:
     """Scaled dot-product attention: softmax(q·kᵀ/√d)·v over the last two dimensions.
 
-    Torch's fused op, but for short sequences on a CPU: its bfloat16 backward there takes four
-    times as long as the plain formula (43 ms against 11 ms for B = 32, H = 4, L = 128, d = 32 on
-    one core; torch 2.13).
+    Torch's fused op, but for short sequences on a CPU, where the plain formula is two to three
+    times as fast in bfloat16, forward and backward (``benchmarks/cpu_attention.py``: 13 ms against
+    43 ms for B = 32, H = 4, L = 128, d = 32 on one thread; torch 2.13).
 
     Args:
         q, k, v: ``[B, H, L, d]``.
