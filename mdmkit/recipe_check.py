@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from mdmkit.problems import Path, Problem, dotted, found
+from mdmkit.problems import Path, Problem, found
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
@@ -44,7 +44,7 @@ def cross_problems(recipe: Recipe) -> Iterator[Problem]:
 
 def _objection(message: str, path: Path, component: Any) -> Problem:
     """A component's own objection; ``option: …`` blames that option, other words the table."""
-    option, _, rest = message.removeprefix(f"[{dotted(path)}] ").partition(": ")
+    option, _, rest = message.partition(": ")
     if rest and option in {field.name for field in attrs.fields(type(component))}:
         return Problem(path=(*path, option), message=rest)
     return Problem(path=path, message=message, table=True)
