@@ -18,7 +18,7 @@ from mdmkit.values import Batch
 class Numbered:
     """Blocks that hold their own number."""
 
-    provenance: Mapping[str, Any] = {}  # noqa: RUF012 - never changed
+    provenance: Mapping[str, Any] = {}
 
     def __len__(self) -> int:
         return 10
