@@ -96,7 +96,8 @@ def mdmkit_time_samplers() -> Mapping[str, type[protocols.TimeSampler]]:
 
     A sampler that adapts has ``build(facts)``, which returns the live one; its optional
     ``observe(t [G], nll [G], count [G])`` gets the all-reduced statistics of the whole global
-    batch after every step, and it implements torch's ``Stateful``.
+    batch after every step, ``validated(t, nll, count)`` those of every validation, and it
+    implements torch's ``Stateful``.
 
     Example::
 
@@ -117,11 +118,12 @@ def mdmkit_time_samplers() -> Mapping[str, type[protocols.TimeSampler]]:
 def mdmkit_mask_patterns() -> Mapping[str, type[protocols.MaskPattern]]:
     """Which positions are masked, for the table ``[mask_pattern]``.
 
-    ``mask(rate [B], noise [B, L], member [B], maskable [B, L]) -> [B, L] bool`` is called by the
-    objective for each micro-batch; ``rate(rate, member, size)`` states the marginal mask rate;
-    ``group`` says how many consecutive rows share one sequence and one row of noise,
-    ``every_context`` whether every set of visible tokens keeps a positive probability, and
-    ``count_law`` how the number of masks follows from the rate.
+    ``mask(rate= [B], noise= [B, L], row_noise= [B], member= [B], maskable= [B, L], step=) ->
+    [B, L] bool`` is called by the objective for each micro-batch, by keyword, so that a pattern
+    names what it looks at; ``rate(rate, member, size)`` states the marginal mask rate; ``group``
+    says how many consecutive rows share one sequence and one row of noise, ``every_context``
+    whether every set of visible tokens keeps a positive probability, and ``count_law`` how the
+    number of masks follows from the rate.
 
     Invariants: the mask is a function of its arguments, a subset of ``maskable``, and masks each
     maskable position with probability ``rate(rate, member, size)``.
@@ -135,7 +137,7 @@ def mdmkit_mask_patterns() -> Mapping[str, type[protocols.MaskPattern]]:
             count_law: ClassVar[str] = "binomial"
 
             def rate(self, rate, member, size): return rate
-            def mask(self, rate, noise, member, maskable):
+            def mask(self, *, rate, noise, maskable, **_):
                 return (noise < rate[:, None]) & maskable
 
         @hookimpl

@@ -132,7 +132,7 @@ def bring_to_life(recipe: Recipe, facts: RunFacts) -> Live:
         facts: what a component's ``build(facts)`` may ask for.
     """
     tables = ("noise_schedule", "time_sampler", "mask_pattern", "loss_weighting")
-    live = {table: _live(getattr(recipe, table), facts) for table in tables}
+    live = {table: facts.live(getattr(recipe, table)) for table in tables}
     context = ObjectiveContext(vocab=facts.vocab, length=facts.length, **live)
     live["objective"] = recipe.objective.build(context)
     stateful = {
@@ -144,7 +144,3 @@ def bring_to_life(recipe: Recipe, facts: RunFacts) -> Live:
         time_sampler=live["time_sampler"],
         stateful=stateful,
     )
-
-
-def _live(options: Any, facts: RunFacts) -> Any:
-    return options.build(facts) if hasattr(options, "build") else options

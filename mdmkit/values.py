@@ -168,10 +168,33 @@ class Bound(NamedTuple):
     Attributes:
         nats: ``[B]`` float64, one unbiased draw of the NELBO of each row (or its exact NLL).
         tokens: ``[B]`` int64, how many tokens of the row that covers.
+        masked: ``[B]`` int64, how many of them were masked for this draw; None where the estimate
+            is not made of one mask a row.
     """
 
     nats: Tensor
     tokens: Tensor
+    masked: Tensor | None = None
+
+
+@frozen(kw_only=True, eq=False)
+class BlockTable:
+    """What each of the n draws of each of N blocks gave.
+
+    Attributes:
+        blocks: ``[N]`` int64, the numbers of the blocks in their split.
+        documents: ``[N]`` int64, the document that each block begins in (the block itself where
+            the source does not tell).
+        nats: ``[N, n]`` float64, one unbiased estimate of the NELBO of the block each.
+        tokens: ``[N, n]`` float64, the scored tokens of the block.
+        masked: ``[N, n]`` float64, how many of them were masked; 0 for an exact NLL.
+    """
+
+    blocks: Tensor
+    documents: Tensor
+    nats: Tensor
+    tokens: Tensor
+    masked: Tensor
 
 
 @frozen(kw_only=True)

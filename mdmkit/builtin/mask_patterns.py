@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from attrs import frozen
 from torch import Tensor
@@ -26,7 +26,7 @@ class Independent:
         """The rate that was asked for, ``[B]``."""
         return rate
 
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:  # noqa: ARG002
+    def mask(self, *, rate: Tensor, noise: Tensor, maskable: Tensor, **_: Any) -> Tensor:
         """Mask where the noise is below the rate: ``[B, L]`` bool."""
         return (noise < rate[:, None]) & maskable
 
@@ -54,15 +54,12 @@ class ExactCount:
         """The rate asked for; rounding up, the next whole share of the row: ``[B]``."""
         return (rate * size).ceil() / size.clamp(min=1) if self.rounding == "up" else rate
 
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:  # noqa: ARG002
-        """Mask a uniform subset: ``[B, L]`` bool.
-
-        The subset depends on the ranks of the noise alone. Random rounding needs one more
-        uniform number a row and takes max(noise)^L, which is uniform and independent of ranks.
-        """
+    def mask(
+        self, *, rate: Tensor, noise: Tensor, row_noise: Tensor, maskable: Tensor, **_: Any
+    ) -> Tensor:
+        """Mask a uniform subset: ``[B, L]`` bool."""
         wanted = rate.double() * maskable.sum(-1)
-        spare = noise.double().amax(-1) ** noise.shape[-1]
-        count = wanted.ceil() if self.rounding == "up" else (wanted + spare).floor()
+        count = wanted.ceil() if self.rounding == "up" else (wanted + row_noise).floor()
         return uniform_subset(noise, count.long(), maskable)
 
 

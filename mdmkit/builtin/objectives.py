@@ -59,18 +59,26 @@ class LiveMaskedDiffusion:
         parts = self.context
         density = parts.time_sampler.at(draws.step)
         t = density.icdf(draws.strata("time", self.options.stratification, group=self.group))
-        alpha_t, dalpha_t = parts.noise_schedule.alpha(t), parts.noise_schedule.dalpha(t)
+        rate = 1 - parts.noise_schedule.alpha(t)
 
-        maskable = batch.scored()  # [B, L]
-        noise = draws.uniform("mask", maskable.shape[-1], group=self.group)
-        mask = parts.mask_pattern.mask(1 - alpha_t, noise, draws.rows % self.group, maskable)
+        maskable, member = batch.scored(), draws.rows % self.group  # [B, L], [B]
+        mask = parts.mask_pattern.mask(
+            rate=rate,
+            noise=draws.uniform("mask", maskable.shape[-1], group=self.group),
+            row_noise=draws.uniform("mask/row", group=self.group),
+            member=member,
+            maskable=maskable,
+            step=draws.step,
+        )
         mask_count, token_count = mask.sum(-1).double(), maskable.sum(-1).double()
+        t, q = self._own_times(t, density.density(t), rate, member, token_count)
+        alpha_t, dalpha_t = parts.noise_schedule.alpha(t), parts.noise_schedule.dalpha(t)
 
         weights = parts.loss_weighting.weight(
             t=t,
             alpha_t=alpha_t,
             dalpha_t=dalpha_t,
-            density=density.density(t),
+            density=q,
             mask=mask,
             mask_count=mask_count,
             token_count=token_count,
@@ -95,6 +103,20 @@ class LiveMaskedDiffusion:
             denominator=denominators[parts.loss_weighting.normalizer],
         )
 
+    def _own_times(
+        self, t: Tensor, q: Tensor, rate: Tensor, member: Tensor, size: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Times and densities of the rows; a twin with a mask rate of its own has its own.
+
+        A twin's rate r' keeps lengths, so p(r') = p(r) and q(t')/|alpha'(t')| = q(t)/|alpha'(t)|.
+        """
+        if self.group == 1:
+            return t, q
+        schedule = self.context.noise_schedule
+        own = self.context.mask_pattern.rate(rate, member, size)
+        moved = torch.where(own == rate, t, time_at_mask_rate(schedule.alpha, own))
+        return moved, q * (schedule.dalpha(moved) / schedule.dalpha(t))
+
     def loss(self, denoiser: Denoiser, noised: Noised) -> Loss:
         """The weighted sum of the masked cross-entropies."""
         return weighted_loss(denoiser, noised, self.context.vocab.mask_id)
@@ -118,7 +140,8 @@ class LiveMaskedDiffusion:
         h = denoiser(xt, t=t.float(), attention=batch.attention())
         nll = masked_nll(denoiser.unembed(h[mask]), batch.tokens[mask], self.context.vocab.mask_id)
         total = sum_by_row(nll.double(), mask)
-        return Bound(nats=total * token_count / count.clamp(min=1), tokens=token_count)
+        nats = total * token_count / count.clamp(min=1)
+        return Bound(nats=nats, tokens=token_count, masked=count)
 
 
 @frozen(kw_only=True)

@@ -71,6 +71,10 @@ class TokenBlocks:
             raise IndexError(f"there are the blocks 0 to {len(self) - 1}")
         return self._cut.batch(rows)
 
+    def documents(self, rows: Tensor) -> Tensor:
+        """The document that each of the blocks ``rows [B]`` begins in, ``[B]`` int64."""
+        return self._cut.documents(rows)
+
 
 def build_tokenizer(
     data: DataTable, notify: Notify = ignore, cache_dir: Path | None = None

@@ -37,6 +37,9 @@ class Cut(Protocol):
     def batch(self, rows: Tensor) -> Batch:
         """The blocks ``rows [B]`` int64 in [0, N)."""
 
+    def documents(self, rows: Tensor) -> Tensor:
+        """The document that each of these blocks begins in, ``[B]`` int64."""
+
 
 class PackingOptions(Protocol):
     """Options of a packing, for the table ``[data.packing]``."""
@@ -72,7 +75,11 @@ class Packed:
 
     def cut(self, store: TokenStore, length: int, vocab: Vocabulary) -> Cut:  # noqa: ARG002 - the contract
         """Blocks of `length` tokens."""
-        return _Cut(pieces=_pieces(store, length), dropped=len(store.tokens) % length)
+        return _Cut(
+            pieces=_pieces(store, length),
+            offsets=store.offsets,
+            dropped=len(store.tokens) % length,
+        )
 
 
 @frozen(kw_only=True)
@@ -97,6 +104,7 @@ class Wrapped:
             )
         return _Cut(
             pieces=_pieces(store, length - 2),
+            offsets=store.offsets,
             dropped=len(store.tokens) % (length - 2),
             first=_needed("bos", vocab.bos_id, "wrapped"),
             last=_needed("eos", vocab.eos_id, "wrapped"),
@@ -113,11 +121,13 @@ class _Cut:
 
     Attributes:
         pieces: a view of the memory-mapped tokens.
+        offsets: where each document begins in them, and the end.
         dropped: tokens after the last piece.
         first, last: ids around each piece, or None.
     """
 
     pieces: NDArray[Any]
+    offsets: NDArray[np.int64]
     dropped: int
     first: int | None = None
     last: int | None = None
@@ -138,6 +148,12 @@ class _Cut:
         if self.last is not None:
             tokens[:, -1] = self.last
         return Batch(tokens=torch.from_numpy(tokens), rows=rows)
+
+    def documents(self, rows: Tensor) -> Tensor:
+        import torch
+
+        first = rows.numpy() * self.pieces.shape[1]  # the place of each block's first own token
+        return torch.from_numpy(np.searchsorted(self.offsets, first, side="right") - 1)
 
 
 def _pieces(store: TokenStore, width: int) -> NDArray[Any]:

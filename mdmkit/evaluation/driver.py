@@ -10,7 +10,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from mdmkit.errors import PluginError
-from mdmkit.protocols import EvaluationContext, Evaluator
+from mdmkit.protocols import Evaluation, EvaluationContext, Evaluator
 from mdmkit.values import Measurement
 
 Progress = Callable[[int, int], object]
@@ -59,7 +59,11 @@ def run_evaluation(
         PluginError: where it gives no number, a number without a finite error, or a provenance
             that is not plain JSON.
     """
-    evaluation = evaluator.build(context)
+    return measure(evaluator.build(context), label=label, progress=progress)
+
+
+def measure(evaluation: Evaluation, *, label: str, progress: Progress | None = None) -> Result:
+    """`run_evaluation` for an evaluator that is live already."""
     total = len(evaluation)
     for index in range(total):
         if progress is not None:
@@ -68,7 +72,7 @@ def run_evaluation(
     if progress is not None:
         progress(total, total)
     measurements = dict(evaluation.compute())
-    name = f'evaluator "{label or type(evaluator).__name__}"'
+    name = f'evaluator "{label or type(evaluation).__name__}"'
     _require_errors(name, measurements)
     return Result(
         label=label, measurements=measurements, provenance=_plain(name, evaluation.provenance)

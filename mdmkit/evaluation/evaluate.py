@@ -9,12 +9,13 @@ from typing import Any
 
 import attrs
 import torch
+from attrs import frozen
 
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.draws import StepDraws
 from mdmkit.environment import environment
 from mdmkit.errors import RecipeError
-from mdmkit.evaluation.driver import Result, run_evaluation
+from mdmkit.evaluation.driver import Result, measure, run_evaluation
 from mdmkit.evaluation.generate import rows_at_once
 from mdmkit.evaluation.run import find_run, open_trained, read_recipe, weights_facts
 from mdmkit.files import explained, write_json
@@ -23,9 +24,10 @@ from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.problems import dotted
 from mdmkit.protocols import BlockSource, Draws, EvaluationContext, NetworkCall, Split, Tokenizer
 from mdmkit.recipe import Recipe, dump_recipe
-from mdmkit.values import Measurement
+from mdmkit.values import BlockTable, Measurement
 
 __all__ = [
+    "Validation",
     "evaluate",
     "evaluate_live",
     "evaluation_context",
@@ -36,6 +38,21 @@ __all__ = [
 TABLES = ("evaluators", "sampler")
 Progress = Callable[[str, int, int], object]
 """Called with (label, done, total)."""
+
+
+@frozen(kw_only=True, eq=False)
+class Validation:
+    """What a validation found.
+
+    Attributes:
+        nelbo: nats per token, over all blocks.
+        table: what each draw of each block gave.
+        provenance: what was measured on what, as plain JSON.
+    """
+
+    nelbo: Measurement
+    table: BlockTable
+    provenance: Mapping[str, Any]
 
 
 def evaluate(
@@ -206,7 +223,7 @@ def evaluate_live(
     return results
 
 
-def validate(recipe: Recipe, context: EvaluationContext) -> Measurement:
+def validate(recipe: Recipe, context: EvaluationContext) -> Validation:
     """The NELBO per token on the validation split: the loop's own validation.
 
     The seed is always 0, so that all validations of all runs meet the same masks.
@@ -220,8 +237,13 @@ def validate(recipe: Recipe, context: EvaluationContext) -> Measurement:
 
     train = recipe.train
     evaluator = Nelbo(split="validation", draws=train.validate_draws, blocks=train.validate_blocks)
-    found = run_evaluation(evaluator, attrs.evolve(context, seed=0), label="validation")
-    return found.measurements["nelbo_per_token"]
+    live = evaluator.build(attrs.evolve(context, seed=0))
+    found = measure(live, label="validation")
+    return Validation(
+        nelbo=found.measurements["nelbo_per_token"],
+        table=live.by_pair(),
+        provenance=found.provenance,
+    )
 
 
 def _draws(seed: int, step: int, rows: torch.Tensor, global_rows: int) -> Draws:

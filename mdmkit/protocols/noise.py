@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from attrs import frozen
 
@@ -39,6 +39,13 @@ class RunFacts:
     learning_rate: Callable[[int], float]
     token_counts: Callable[[], Tensor]
 
+    def live(self, component: Any) -> Any:
+        """The live form of a component, such as one that is inside of another.
+
+        ``component.build(self)`` where it has ``build``, else the component itself.
+        """
+        return component.build(self) if hasattr(component, "build") else component
+
 
 class NoiseSchedule(Protocol):
     """How much survives: ``alpha_t`` falls from 1 at t = 0 to (about) 0 at t = 1."""
@@ -65,7 +72,9 @@ class TimeSampler(Protocol):
 
     May also have ``observe(t, nll, count)``: called after each step with one entry per row of
     the *global* batch (``[G]`` float64 each, all-reduced): its time, its summed cross-entropy in
-    nats, and how many tokens that sum has.
+    nats, and how many tokens that sum has. And ``validated(t, nll, count)``: called with the same
+    after each validation, one entry per masked block; there the mask ratios are uniform whatever
+    the sampler, and the same at every validation.
     """
 
     def at(self, step: int) -> Density:
@@ -106,17 +115,30 @@ class MaskPattern(Protocol):
             size: ``[B]``, how many maskable tokens the row has.
 
         Returns:
-            ``[B]``: P(position is masked); `rate` itself unless the pattern says otherwise.
+            ``[B]``: P(position is masked); `rate` itself unless the pattern says otherwise. Twins
+            (``group`` > 1) keep lengths: a twin's rate is `rate` or 1 − `rate`, so that the
+            density of the one is that of the other.
         """
 
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+    def mask(
+        self,
+        *,
+        rate: Tensor,
+        noise: Tensor,
+        row_noise: Tensor,
+        member: Tensor,
+        maskable: Tensor,
+        step: int,
+    ) -> Tensor:
         """Choose the masked positions.
 
         Args:
             rate: 1 − alpha_t, ``[B]`` in (0, 1).
             noise: ``[B, L]`` float32, uniform on [0, 1), equal for the rows of a group.
+            row_noise: ``[B]`` float32, one more uniform number a row, equal in a group.
             member: ``[B]`` int64 in [0, group).
             maskable: ``[B, L]`` bool; the result is a subset of it.
+            step: the optimizer step, for patterns that change over training.
 
         Returns:
             ``[B, L]`` bool, True where masked.

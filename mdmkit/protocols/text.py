@@ -49,7 +49,11 @@ class Corpus(Protocol):
 
 
 class BlockSource(Protocol):
-    """A split, tokenized and cut into blocks of one length, read at random."""
+    """A split, tokenized and cut into blocks of one length, read at random.
+
+    May also have ``documents(rows)``: the number of the document that each block begins in,
+    ``[B]`` int64; errors are then bootstrapped over documents instead of blocks.
+    """
 
     def __len__(self) -> int:
         """Number of blocks N."""

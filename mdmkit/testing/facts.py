@@ -29,7 +29,7 @@ def run_facts(*, vocab: Vocabulary = VOCAB, length: int = 16) -> RunFacts:
 
 def live(component: Any, facts: RunFacts | None = None) -> Any:
     """The live component: ``build(facts)`` where there is one, else the component itself."""
-    return component.build(facts or run_facts()) if hasattr(component, "build") else component
+    return (facts or run_facts()).live(component)
 
 
 def objective_context(facts: RunFacts | None = None) -> ObjectiveContext:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, get_args
 
+import attrs
 import torch
 from attrs import frozen
 from torch import Tensor
@@ -26,6 +27,7 @@ class _Trial:
 
     rate: Tensor
     noise: Tensor
+    row_noise: Tensor
     member: Tensor
     maskable: Tensor
 
@@ -34,18 +36,23 @@ class _Trial:
         """Noise for the rows of ``rates [B]``; twins are consecutive, as in a global batch."""
         rows, length = len(rates), maskable.shape[-1]
         source = torch.Generator().manual_seed(seed)
-        noise = torch.rand(-(-rows // group), length, generator=source)
+        groups = -(-rows // group)
+        noise = torch.rand(groups, length, generator=source)
+        row_noise = torch.rand(groups, generator=source)
         return cls(
             rate=rates,
             noise=noise.repeat_interleave(group, 0)[:rows],
+            row_noise=row_noise.repeat_interleave(group, 0)[:rows],
             member=torch.arange(rows) % group,
             maskable=maskable.expand(rows, length),
         )
 
-    def mask(self, pattern: MaskPattern, order: Tensor | None = None) -> Tensor:
-        """What the pattern masks, of the rows in `order`."""
-        parts = (self.rate, self.noise, self.member, self.maskable)
-        return pattern.mask(*(part if order is None else part[order] for part in parts))
+    def mask(self, pattern: MaskPattern, order: Tensor | None = None, step: int = 0) -> Tensor:
+        """What the pattern masks at `step`, of the rows in `order`."""
+        parts: dict[str, Tensor] = attrs.asdict(self)
+        if order is not None:
+            parts = {name: part[order] for name, part in parts.items()}
+        return pattern.mask(**parts, step=step)
 
 
 def check_mask_pattern(
@@ -102,7 +109,7 @@ def _check_mask(contract: Contract, pattern: MaskPattern, length: int, seed: int
     maskable[0], maskable[1] = False, True
     rates = torch.rand(rows, generator=source, dtype=torch.float64).clamp(0.01, 0.99)
     trial = _Trial.draw(rates, maskable, pattern.group, seed)
-    copies = [part.clone() for part in (trial.rate, trial.noise, trial.member, trial.maskable)]
+    copies = {name: part.clone() for name, part in attrs.asdict(trial).items()}
     generator = GlobalGenerator.now()
     mask = trial.mask(pattern)
     contract.require(
@@ -118,8 +125,7 @@ def _check_mask(contract: Contract, pattern: MaskPattern, length: int, seed: int
     same = torch.equal(mask, trial.mask(pattern)) and generator.untouched()
     clause = "the mask is a function of its arguments"
     contract.require(same, clause, "another mask, or torch's own generator in use")
-    now = (trial.rate, trial.noise, trial.member, trial.maskable)
-    kept = all(torch.equal(old, new) for old, new in zip(copies, now, strict=True))
+    kept = all(torch.equal(copies[name], part) for name, part in attrs.asdict(trial).items())
     contract.require(kept, "mask leaves its arguments alone", "an argument was changed")
     order = torch.arange(rows).flip(0)[: rows - 2]  # another order, and two rows away
     contract.require(

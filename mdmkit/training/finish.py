@@ -11,6 +11,7 @@ import attrs
 from attrs import frozen
 from safetensors.torch import save as to_safetensors
 
+from mdmkit.diffusion import time_at_mask_rate
 from mdmkit.evaluation.driver import Result
 from mdmkit.evaluation.evaluate import (
     evaluate_live,
@@ -25,6 +26,7 @@ from mdmkit.protocols import EvaluationContext
 from mdmkit.recipe import recipe_hash
 from mdmkit.training.distributed import full_state
 from mdmkit.training.job import Job
+from mdmkit.validation_log import write_validation
 
 WEIGHTS = "model.safetensors"
 SAMPLES = 3
@@ -61,8 +63,20 @@ def validate_job(job: Job) -> None:
     with job.ema.applied():
         found = validate(job.recipe, evaluation_of(job))
     job.validated = job.step
-    job.log({"val/nelbo_per_token": found.value, "val/nelbo_per_token_stderr": found.stderr})
-    job.reporter.validation(job.step, found)
+    nelbo, table = found.nelbo, found.table
+    job.log({"val/nelbo_per_token": nelbo.value, "val/nelbo_per_token_stderr": nelbo.stderr})
+    job.reporter.validation(job.step, nelbo)
+    if job.world.rank == 0:
+        provenance = {**found.provenance, "ema": job.ema.active}
+        write_validation(job.directory, job.step, table, provenance)
+    learn = getattr(job.live.time_sampler, "validated", None)
+    if learn is not None:
+        masked, tokens = table.masked.flatten(), table.tokens.flatten()
+        some = masked > 0
+        rate = masked[some] / tokens[some]
+        t = time_at_mask_rate(job.live.noise_schedule.alpha, rate)
+        # a draw is the sum over its masked tokens, scaled up to all
+        learn(t, table.nats.flatten()[some] * rate, masked[some])
 
 
 def finish(job: Job) -> RunResult:

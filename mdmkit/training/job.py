@@ -26,6 +26,7 @@ from mdmkit.training.distributed import World, shard
 from mdmkit.training.ema import Ema
 from mdmkit.training.optimizer import learning_rate_fraction, make_optimizer
 from mdmkit.training.window import Window
+from mdmkit.validation_log import forget_after
 
 METRICS = "metrics.jsonl"
 TOKENIZER = "tokenizer.json"
@@ -103,8 +104,11 @@ class Job:
                 }
                 component.load_state_dict({**loaded, **facts["components"][table]})
             self.reporter.notify(self._position(path))
+        position = self.step if path is not None else -1
         for tracker in self.trackers:
-            tracker.resume(self.step if path is not None else -1)
+            tracker.resume(position)
+        if self.world.rank == 0:
+            forget_after(self.directory, position)
 
     def _position(self, path: Path) -> str:
         """Where the run stands, in words."""

@@ -126,15 +126,15 @@ class ObservesWithoutState(Uniform):
 @fault("mdmkit_mask_patterns", "masked with probability rate")
 @frozen(kw_only=True)
 class MasksTooMuch(Independent):
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
-        return super().mask(rate * 0.9 + 0.1, noise, member, maskable)
+    def mask(self, *, rate: Tensor, **rest: Any) -> Tensor:
+        return super().mask(rate=rate * 0.9 + 0.1, **rest)
 
 
 @fault("mdmkit_mask_patterns", "masked with probability rate")
 @frozen(kw_only=True)
 class NeverMasksTheFirst(Independent):
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
-        mask = super().mask(rate, noise, member, maskable)
+    def mask(self, **given: Any) -> Tensor:
+        mask = super().mask(**given)
         mask[:, 0] = False
         return mask
 
@@ -142,21 +142,21 @@ class NeverMasksTheFirst(Independent):
 @fault("mdmkit_mask_patterns", "subset of maskable")
 @frozen(kw_only=True)
 class MasksPadding(Independent):
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+    def mask(self, *, rate: Tensor, noise: Tensor, maskable: Tensor, **_: Any) -> Tensor:
         return noise < rate[:, None]
 
 
 @fault("mdmkit_mask_patterns", "is a function of its arguments")
 @frozen(kw_only=True)
 class DrawsItsOwn(Independent):
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+    def mask(self, *, rate: Tensor, noise: Tensor, maskable: Tensor, **_: Any) -> Tensor:
         return (torch.rand(noise.shape) < rate[:, None]) & maskable
 
 
 @fault("mdmkit_mask_patterns", "does not depend on the other rows")
 @frozen(kw_only=True)
 class LooksAtTheFirstRow(Independent):
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+    def mask(self, *, rate: Tensor, noise: Tensor, maskable: Tensor, **_: Any) -> Tensor:
         return (noise < rate[:1, None]) & maskable
 
 
@@ -165,7 +165,7 @@ class LooksAtTheFirstRow(Independent):
 class AllOrNothing(Independent):
     """The right rate, one coin for the whole row."""
 
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+    def mask(self, *, rate: Tensor, noise: Tensor, maskable: Tensor, **_: Any) -> Tensor:
         return (noise[:, :1] < rate[:, None]) & maskable
 
 
@@ -176,7 +176,7 @@ class OneRun(Independent):
 
     count_law: ClassVar[str] = "other"
 
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+    def mask(self, *, rate: Tensor, noise: Tensor, maskable: Tensor, **_: Any) -> Tensor:
         length = noise.shape[-1]
         start = (noise[:, :1] * length).floor()
         place = (torch.arange(length) - start) % length

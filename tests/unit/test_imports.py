@@ -17,7 +17,7 @@ REPOSITORY = PACKAGE.parent
 # A room imports from its own floor and the floors below it.
 FLOORS = (
     {"values", "errors", "files", "options", "suggest", "problems", "scalars", "protocols"},
-    {"hookspecs", "diffusion", "draws", "metrics_log", "environment"},
+    {"hookspecs", "diffusion", "draws", "metrics_log", "validation_log", "environment"},
     {"contracts"},
     {"plugins", "choices"},
     {"structuring"},
@@ -31,6 +31,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FOR_COMPONENTS = {
     "protocols", "values", "options", "errors", "hookspecs", "diffusion", "data", "draws", "files",
     "metrics_log",
+    "validation_log",
 }  # fmt: skip
 # Components are found by their hooks alone, but for these.
 KNOWS_BUILTINS = {

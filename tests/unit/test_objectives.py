@@ -41,7 +41,7 @@ class Fixed:
     def rate(self, rate: Tensor, member: Tensor, size: Tensor) -> Tensor:
         return rate
 
-    def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+    def mask(self, *, rate: Tensor, noise: Tensor, maskable: Tensor, **_: Any) -> Tensor:
         even = torch.arange(len(rate)) % 2 == 0
         return (torch.arange(noise.shape[-1]) < 3) & even[:, None] & maskable
 
@@ -133,7 +133,12 @@ def test_twins_share_time_and_noise() -> None:
     class Complementary(Independent):
         group: ClassVar[int] = 2
 
-        def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+        def rate(self, rate: Tensor, member: Tensor, size: Tensor) -> Tensor:
+            return torch.where(member == 1, 1 - rate, rate)
+
+        def mask(
+            self, *, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor, **_: Any
+        ) -> Tensor:
             return ((noise < rate[:, None]) ^ (member == 1)[:, None]) & maskable
 
     text = Batch(tokens=torch.full((ROWS, LENGTH), 4))
@@ -141,7 +146,7 @@ def test_twins_share_time_and_noise() -> None:
     noised = objective.corrupt(text, draws())
     assert objective.group == 2
     assert (noised.in_loss[::2] ^ noised.in_loss[1::2]).all()
-    assert torch.equal(noised.t[::2], noised.t[1::2])
+    torch.testing.assert_close(noised.t[::2], 1 - noised.t[1::2])  # each row its own time
 
 
 # --- masked diffusion: loss and bound
@@ -150,7 +155,7 @@ def test_twins_share_time_and_noise() -> None:
 def test_an_empty_mask_costs_nothing_and_can_be_differentiated() -> None:
     @frozen(kw_only=True)
     class Nothing(Independent):
-        def mask(self, rate: Tensor, noise: Tensor, member: Tensor, maskable: Tensor) -> Tensor:
+        def mask(self, *, rate: Tensor, noise: Tensor, maskable: Tensor, **_: Any) -> Tensor:
             return torch.zeros_like(maskable)
 
     denoiser, objective = HashDenoiser(VOCAB.size), masked(mask_pattern=Nothing())

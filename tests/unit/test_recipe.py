@@ -354,7 +354,7 @@ class Twins:
     def rate(self, rate, member, size):
         return rate
 
-    def mask(self, rate, noise, member, maskable):
+    def mask(self, *, maskable, **_):
         return maskable
 
 

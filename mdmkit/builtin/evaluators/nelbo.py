@@ -14,10 +14,10 @@ from mdmkit.builtin.evaluators.pairs import Deal, PairDraws, evenly_spaced, shuf
 from mdmkit.errors import DataError, MdmkitError
 from mdmkit.options import option
 from mdmkit.protocols import BlockSource, Denoiser, EvaluationContext, Split
-from mdmkit.values import Batch, Bound, Measurement
+from mdmkit.values import Batch, BlockTable, Bound, Measurement
 
 if TYPE_CHECKING:
-    from mdmkit.builtin.evaluators.block_sums import BlockSums
+    from mdmkit.builtin.evaluators.pair_table import PairTable
 
 
 @frozen(kw_only=True)
@@ -40,7 +40,7 @@ class Nelbo:
         Raises:
             DataError: where it has fewer than the two blocks that an error needs.
         """
-        from mdmkit.builtin.evaluators.block_sums import BlockSums  # torchmetrics takes a second
+        from mdmkit.builtin.evaluators.pair_table import PairTable  # torchmetrics takes a second
 
         source = context.blocks(self.split)
         blocks = evenly_spaced(len(source), self.blocks)
@@ -51,7 +51,7 @@ class Nelbo:
                 "(more text, a shorter data.length, or another number of blocks)"
             )
         draws = 1 if context.objective.exact else self.draws
-        sums = BlockSums(len(blocks), sync_on_compute=context.world_size > 1)
+        table = PairTable(len(blocks) * draws, sync_on_compute=context.world_size > 1)
         return LiveNelbo(
             options=self,
             context=context,
@@ -64,7 +64,7 @@ class Nelbo:
                 rank=context.rank,
                 world_size=context.world_size,
             ),
-            sums=sums.to(context.device),
+            table=table.to(context.device),
         )
 
 
@@ -83,7 +83,7 @@ class LiveNelbo:
     blocks: Tensor
     order: Tensor
     deal: Deal
-    sums: BlockSums
+    table: PairTable
 
     def __len__(self) -> int:
         """Batches a rank."""
@@ -106,12 +106,25 @@ class LiveNelbo:
         def bound(denoiser: Denoiser) -> Bound:
             return self.context.objective.bound(denoiser, batch, draws)
 
-        nats, tokens = self.context.call(bound)
-        # A row of weight 0 only fills up the batch. Draws are averaged, so that a block's tokens
-        # count once.
-        weights = weights.to(device) / len(self.order)
-        self.sums.update(
-            places.to(device), nats.to(device) * weights, tokens.to(device).double() * weights
+        found = self.context.call(bound)
+        masked = torch.zeros_like(found.tokens) if found.masked is None else found.masked
+        weights = weights.to(device)  # a row of weight 0 only fills up the batch
+        self.table.update(
+            pairs.to(device),
+            *(part.to(device).double() * weights for part in (found.nats, found.tokens, masked)),
+        )
+
+    def by_pair(self) -> BlockTable:
+        """What each draw of each block gave, over all ranks."""
+        shape = (len(self.blocks), len(self.order))
+        nats, tokens, masked = (part.cpu().view(shape) for part in self.table.compute())
+        documents = getattr(self.source, "documents", None)
+        return BlockTable(
+            blocks=self.blocks,
+            documents=self.blocks if documents is None else documents(self.blocks),
+            nats=nats,
+            tokens=tokens,
+            masked=masked,
         )
 
     def compute(self) -> dict[str, Measurement]:
@@ -121,7 +134,9 @@ class LiveNelbo:
             DataError: where no token of the blocks is scored.
             MdmkitError: where the network's cross-entropies are not finite.
         """
-        nats, tokens = (state.cpu() for state in self.sums.compute())
+        # Draws are averaged, so that a block's tokens count once.
+        table = self.by_pair()
+        nats, tokens = table.nats.mean(-1), table.tokens.mean(-1)
         if not tokens.sum() > 0:
             raise DataError(f"nelbo: no token of split {self.options.split!r} is scored")
         value, error = ratio_of_sums(nats, tokens)
@@ -148,13 +163,16 @@ class LiveNelbo:
             "data": dict(self.source.provenance),
             "blocks": len(self.blocks),
             "blocks_in_split": len(self.source),
-            "tokens_scored": int(self.sums.compute()[1].sum()) if self.sums.update_called else 0,
+            "tokens_scored": self._tokens_scored(),
             "draws": len(self.order),
             "exact": self.context.objective.exact,
             "seed": self.context.seed,
             "stratification": "jittered over the draws of a block and over blocks",
             "stderr": "ratio estimator over blocks",
         }
+
+    def _tokens_scored(self) -> int:
+        return int(self.by_pair().tokens.mean(-1).sum()) if self.table.update_called else 0
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -93,8 +93,8 @@ def test_the_ranks_together_have_the_same_sums(make_context, world_size):
     for evaluation in together:
         for index in range(len(evaluation)):
             evaluation.update(index)
-    assert torch.allclose(alone.sums.nats, sum(e.sums.nats for e in together), rtol=1e-12)
-    assert torch.allclose(alone.sums.tokens, sum(e.sums.tokens for e in together))
+    assert torch.allclose(alone.table.nats, sum(e.table.nats for e in together), rtol=1e-12)
+    assert torch.allclose(alone.table.tokens, sum(e.table.tokens for e in together))
 
 
 def test_the_standard_error_is_that_of_fresh_blocks_and_draws(make_context):

@@ -1,0 +1,66 @@
+"""How something turns into something else over a run: a table that several components share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+from attrs import frozen
+
+from mdmkit.options import option
+from mdmkit.protocols import RunFacts
+
+if TYPE_CHECKING:
+    from mdmkit.recipe import Recipe
+
+
+@frozen(kw_only=True)
+class Annealing:
+    """When a change happens: with the steps, or while the learning rate decays.
+
+    ``steps``: linear from 0 at ``begin`` to 1 at ``end``, both as shares of the run's steps.
+    ``learning_rate``: a_s = (1 - f_s)/(1 - f_last), f_s being the learning rate of step s over its
+    peak, after the peak; it is 0 until the decay begins and 1 at the last step.
+    """
+
+    by: Literal["steps", "learning_rate"] = option("steps", doc="what it goes along with")
+    begin: float = option(0.0, ge=0, le=1, doc="steps: share of the run at which it begins")
+    end: float = option(1.0, ge=0, le=1, doc="steps: share of the run at which it is complete")
+
+    def problems(self, recipe: Recipe) -> Iterator[str]:
+        """What does not fit, for the ``check`` of the component that holds this table."""
+        if self.by == "steps" and self.begin > self.end:
+            yield f"anneal: begin ({self.begin:g}) comes after end ({self.end:g})"
+        if self.by == "learning_rate" and recipe.learning_rate.shape == "constant":
+            yield (
+                'anneal: by = "learning_rate" needs a learning rate that decays, but '
+                'learning_rate.shape is "constant"; use "wsd", or by = "steps"'
+            )
+
+    def progress(self, facts: RunFacts) -> Callable[[int], float]:
+        """The share of the change that is done at a 0-based step, in [0, 1]."""
+        ways = {"steps": self._with_steps, "learning_rate": self._with_learning_rate}
+        return ways[self.by](facts)
+
+    def _with_steps(self, facts: RunFacts) -> Callable[[int], float]:
+        begin, end = self.begin * facts.steps, self.end * facts.steps
+
+        def progress(step: int) -> float:
+            if end <= begin:
+                return float(step >= begin)
+            return min(max((step - begin) / (end - begin), 0.0), 1.0)
+
+        return progress
+
+    def _with_learning_rate(self, facts: RunFacts) -> Callable[[int], float]:
+        last = facts.steps - 1
+        peak = max(range(facts.steps), key=facts.learning_rate)
+        fall = facts.learning_rate(peak) - facts.learning_rate(last)
+
+        def progress(step: int) -> float:
+            if step <= peak or fall <= 0:
+                return 0.0
+            fallen = facts.learning_rate(peak) - facts.learning_rate(min(step, last))
+            return min(max(fallen / fall, 0.0), 1.0)
+
+        return progress

@@ -1,0 +1,97 @@
+"""Every validation of a run, block by block: what comparisons of runs are made from.
+
+A validation is one file ``validation/step-<step>.safetensors`` in the run directory: the tensors
+of a `mdmkit.values.BlockTable`, and as metadata the step and what was measured on what. Runs that
+were validated on the same blocks with the same masks can be compared pair by pair.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from mdmkit.errors import CheckpointError
+from mdmkit.files import GO_ON, explained, write_atomic
+from mdmkit.values import BlockTable
+
+FOLDER = "validation"
+
+
+@frozen(kw_only=True, eq=False)
+class LoggedValidation:
+    """A validation, read back.
+
+    Attributes:
+        step: the optimizer steps behind the weights.
+        table: what each draw of each block gave.
+        provenance: what was measured on what.
+    """
+
+    step: int
+    table: BlockTable
+    provenance: Mapping[str, Any]
+
+
+def write_validation(
+    run_dir: Path, step: int, table: BlockTable, provenance: Mapping[str, Any]
+) -> None:
+    """Keep the validation of `step`, replacing one that is there.
+
+    Raises:
+        CheckpointError: where it cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: tensor.contiguous() for name, tensor in attrs.asdict(table).items()}
+    metadata = {"format": "pt", "step": str(step), "provenance": json.dumps(provenance)}
+    path = _path(run_dir, step)
+    with explained(path, GO_ON):
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, save(tensors, metadata))
+
+
+def logged_steps(run_dir: Path) -> list[int]:
+    """The steps that have a validation, rising."""
+    files = (run_dir / FOLDER).glob("step-[0-9]*.safetensors")
+    return sorted(int(file.stem.removeprefix("step-")) for file in files)
+
+
+def read_validation(run_dir: Path, step: int) -> LoggedValidation:
+    """The validation of `step`.
+
+    Raises:
+        CheckpointError: where there is none, or the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = _path(run_dir, step)
+    if not path.is_file():
+        found = ", ".join(map(str, logged_steps(run_dir))) or "none"
+        raise CheckpointError(f"{path}: there is no validation of step {step}; found {found}")
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+            provenance = json.loads(file.metadata()["provenance"])
+        table = BlockTable(**tensors)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}); remove it: the comparison goes on without this "
+            "step, and the run can be trained again from an earlier checkpoint"
+        ) from error
+    return LoggedValidation(step=step, table=table, provenance=provenance)
+
+
+def forget_after(run_dir: Path, step: int) -> None:
+    """Remove the validations past `step`: the run goes on from there."""
+    for later in logged_steps(run_dir):
+        if later > step:
+            _path(run_dir, later).unlink()
+
+
+def _path(run_dir: Path, step: int) -> Path:
+    return run_dir / FOLDER / f"step-{step:08d}.safetensors"
