@@ -119,6 +119,7 @@ def job(tiny_recipe: Path) -> Any:
 def test_trace_and_signal_are_unbiased(job: Job) -> None:
     source, mean, deviation, found = torch.Generator().manual_seed(0), 0.7, 2.0, []
     job.root = OneWeight()  # type: ignore[assignment]
+    job.optimizer = torch.optim.AdamW(job.root.parameters())
     for _ in range(400):
         rows = mean + deviation * torch.randn(8, generator=source)
         job.live = evolve(job.live, objective=RowsAsGradients(rows))  # type: ignore[arg-type]
