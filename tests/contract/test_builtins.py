@@ -14,7 +14,7 @@ from mdmkit.builtin.mask_patterns import ExactCount, Independent
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
-from mdmkit.builtin.time_samplers import Bell, Beta, LogitNormal, Uniform, Window
+from mdmkit.builtin.time_samplers import Bell, Beta, InformationRate, LogitNormal, Uniform, Window
 from mdmkit.builtin.trackers import Jsonl
 from mdmkit.builtin.weightings import Elbo, Flat, InverseT
 from mdmkit.metrics_log import read_metrics
@@ -79,6 +79,9 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Window(), {}),
         (Window(low=0.0, high=1.0), {}),
         (Window(low=0.2, high=0.9), {}),
+        (InformationRate(), {}),
+        (InformationRate(warmup=0), {}),
+        (InformationRate(warmup=1, bins=7, memory=1.0, prior=1.0, floor=0.5), {}),
     ],
     "mdmkit_mask_patterns": [
         (Independent(), {}),

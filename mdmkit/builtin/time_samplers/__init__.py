@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from mdmkit.builtin.time_samplers.beta import Beta
 from mdmkit.builtin.time_samplers.closed_form import Bell, LogitNormal, Uniform, Window
+from mdmkit.builtin.time_samplers.information_rate import InformationRate
 from mdmkit.hookspecs import hookimpl
 
 __all__ = [
     "Bell",
     "Beta",
+    "InformationRate",
     "LogitNormal",
     "Uniform",
     "Window",
@@ -24,6 +26,7 @@ def mdmkit_time_samplers() -> Mapping[str, type]:
     return {
         "bell": Bell,
         "beta": Beta,
+        "information_rate": InformationRate,
         "logit_normal": LogitNormal,
         "uniform": Uniform,
         "window": Window,
