@@ -14,7 +14,7 @@ from mdmkit.builtin.mask_patterns import ExactCount, Independent
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
-from mdmkit.builtin.time_samplers import Bell, Uniform
+from mdmkit.builtin.time_samplers import Bell, Beta, InformationRate, LogitNormal, Uniform, Window
 from mdmkit.builtin.trackers import Jsonl
 from mdmkit.builtin.weightings import Elbo, Flat, InverseT
 from mdmkit.metrics_log import read_metrics
@@ -70,6 +70,18 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Bell(centre=0.0, width=0.05), {}),
         (Bell(centre=1.0, width=0.05, floor=0.5), {}),
         (Bell(centre=0.3, width=20.0), {}),
+        (Beta(), {}),
+        (Beta(a=0.5, b=3.3), {}),
+        (Beta(a=1.0, b=1.0), {}),
+        (Beta(a=300.0, b=40.0), {}),
+        (LogitNormal(), {}),
+        (LogitNormal(mean=-1.0, std=2.5), {}),
+        (Window(), {}),
+        (Window(low=0.0, high=1.0), {}),
+        (Window(low=0.2, high=0.9), {}),
+        (InformationRate(), {}),
+        (InformationRate(warmup=0), {}),
+        (InformationRate(warmup=1, bins=7, memory=1.0, prior=1.0, floor=0.5), {}),
     ],
     "mdmkit_mask_patterns": [
         (Independent(), {}),
