@@ -10,7 +10,7 @@ from attrs import evolve
 from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.evaluators import Nelbo
-from mdmkit.builtin.mask_patterns import ExactCount, Independent
+from mdmkit.builtin.mask_patterns import BlueNoise, ExactCount, Independent
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
@@ -75,6 +75,9 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Independent(), {}),
         (ExactCount(), {}),
         (ExactCount(rounding="up"), {}),
+        (BlueNoise(), {}),
+        (BlueNoise(share=1.0, final_share=0.0), {}),
+        (BlueNoise(share=0.0), {}),
     ],
     "mdmkit_loss_weightings": [
         (Elbo(), {}),
