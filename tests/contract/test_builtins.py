@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.evaluators import Nelbo
@@ -16,7 +17,7 @@ from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.builtin.trackers import Jsonl
-from mdmkit.builtin.weightings import Elbo, Flat, InverseT
+from mdmkit.builtin.weightings import Annealed, Elbo, Flat, InverseT
 from mdmkit.metrics_log import read_metrics
 from mdmkit.testing import CHECKS, check_component, check_options, objective_context
 from mdmkit.values import Vocabulary
@@ -88,6 +89,9 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Flat(), {}),
         (Flat(normalizer="sequence"), {}),
         (Flat(normalizer="tokens"), {}),
+        (Annealed(bell=Bell()), {}),
+        (Annealed(bell=Bell(width=0.01), final=0.0), {}),
+        (Annealed(bell=Bell(floor=0.1), start=0.5, anneal=Annealing(), max_weight=5.0), {}),
     ],
     "mdmkit_objectives": [
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("iid", "jittered")),
