@@ -135,7 +135,7 @@ def bring_to_life(recipe: Recipe, facts: RunFacts) -> Live:
     facts = evolve(facts, noise_schedule=live["noise_schedule"])
     for table in ("time_sampler", "mask_pattern", "loss_weighting"):
         live[table] = facts.live(getattr(recipe, table))
-    context = ObjectiveContext(vocab=facts.vocab, length=facts.length, **live)
+    context = ObjectiveContext(vocab=facts.vocab, length=facts.length, facts=facts, **live)
     live["objective"] = recipe.objective.build(context)
     stateful = {
         table: component for table, component in live.items() if hasattr(component, "state_dict")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,16 +10,13 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.builtin.annealing import Annealing
-from mdmkit.diffusion import uniform_subset
+from mdmkit.diffusion import golden_sequence, uniform_subset
 from mdmkit.hookspecs import hookimpl
 from mdmkit.options import option
 from mdmkit.protocols import CountLaw, RunFacts
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
-
-GOLDEN = (math.sqrt(5) - 1) / 2
-"""φ, the conjugate of the golden ratio: of all numbers the worst to approximate by fractions."""
 
 
 @frozen(kw_only=True)
@@ -150,14 +146,8 @@ class LiveBlueNoise:
     ) -> Tensor:
         """Blue or independent masks, as the row's number says: ``[B, L]`` bool."""
         blue = row_noise < self.share(step)
-        values = torch.where(blue[:, None], golden_sequence(noise[:, 0], noise.shape[-1]), noise)
-        return (values < rate[:, None]) & maskable
-
-
-def golden_sequence(start: Tensor, length: int) -> Tensor:
-    """frac(u + i·φ) for i = 0..L − 1, uniform at each i where u is: ``[B] -> [B, L]`` float64."""
-    places = torch.arange(length, dtype=torch.float64, device=start.device)
-    return (start.double()[:, None] + places * GOLDEN).frac()
+        even = golden_sequence(noise[:, :1], torch.arange(noise.shape[-1], device=noise.device))
+        return (torch.where(blue[:, None], even, noise) < rate[:, None]) & maskable
 
 
 @hookimpl

@@ -50,6 +50,7 @@ def objective_context(facts: RunFacts | None = None) -> ObjectiveContext:
         time_sampler=Uniform(),
         mask_pattern=Independent(),
         loss_weighting=Elbo(),
+        facts=facts,
     )
 
 

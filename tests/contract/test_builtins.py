@@ -12,7 +12,7 @@ from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.evaluators import Nelbo
 from mdmkit.builtin.mask_patterns import BlueNoise, ExactCount, Independent
-from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
+from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
 from mdmkit.builtin.time_samplers import Bell, Uniform
@@ -97,6 +97,9 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("iid", "jittered")),
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("offset", "mirrored")),
         (Autoregressive(), {}),
+        (MixedCausal(), {}),
+        (MixedCausal(share=0.0), {}),
+        (MixedCausal(share=1.0, final_share=1.0, causal_weight=0.5), {}),
     ],
     "mdmkit_samplers": [
         (Ancestral(), {}),
@@ -155,7 +158,8 @@ def test_component(hook: str, component: Any, settings: dict[str, Any]) -> None:
     ],
 )
 def test_masked_diffusion_of_other_parts(parts: dict[str, Any]) -> None:
-    CHECKS["mdmkit_objectives"](MaskedDiffusion(), context=evolve(objective_context(), **parts))
+    for options in (MaskedDiffusion(), MixedCausal(causal_weight=2.0)):
+        CHECKS["mdmkit_objectives"](options, context=evolve(objective_context(), **parts))
 
 
 def test_autoregressive_without_bos_or_eos() -> None:

@@ -58,11 +58,11 @@ def test_the_loss_is_the_integral_whatever_t_is_drawn_from(
         density=density,
         weighting=build(constant(level), schedule),
     )
+
+    def ratio(t: float) -> float:
+        return 1 - scalar(schedule.alpha, t)
+
     # over t, with r = 1 - alpha(t): r·p(r) dr = r·q_bell dt
-    ratio, slope = (
-        (lambda t: 1 - scalar(schedule.alpha, t)),
-        (lambda t: -scalar(schedule.dalpha, t)),
-    )
     z = integrate.quad(lambda t: scalar(BELL.density, t) * ratio(t), 0, 1)[0]
 
     def integrand(t: float) -> float:

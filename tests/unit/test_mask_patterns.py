@@ -10,12 +10,8 @@ from torch import Tensor
 
 from mdmkit import load_recipe
 from mdmkit.builtin.annealing import Annealing
-from mdmkit.builtin.mask_patterns import (
-    GOLDEN,
-    BlueNoise,
-    Independent,
-    golden_sequence,
-)
+from mdmkit.builtin.mask_patterns import BlueNoise, Independent
+from mdmkit.diffusion import GOLDEN, golden_sequence
 from mdmkit.errors import RecipeError
 from mdmkit.plugins import load_catalogue
 from mdmkit.protocols import RunFacts
@@ -86,7 +82,7 @@ def test_a_blue_row_masks_the_rate_up_to_two_tokens() -> None:
 def test_a_long_row_stays_uniform() -> None:
     """In float32 the fraction of 10^6·φ would have four digits left."""
     start = torch.tensor([0.125])
-    values = golden_sequence(start, 10**6)[0]
+    values = golden_sequence(start, torch.arange(10**6))
     exact = math.fmod(0.125 + 999_999 * GOLDEN, 1)
     assert float(values[-1]) == pytest.approx(exact, abs=1e-9)
     assert float(values.sort().values.diff().max()) < 3e-6
