@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from attrs import frozen
 from torch import Tensor
 
-from mdmkit.diffusion import uniform_subset
+from mdmkit.builtin.annealing import Annealing
+from mdmkit.diffusion import golden_sequence, uniform_subset
 from mdmkit.hookspecs import hookimpl
 from mdmkit.options import option
-from mdmkit.protocols import CountLaw
+from mdmkit.protocols import CountLaw, RunFacts
+
+if TYPE_CHECKING:
+    from mdmkit.recipe import Recipe
 
 
 @frozen(kw_only=True)
@@ -63,7 +68,89 @@ class ExactCount:
         return uniform_subset(noise, count.long(), maskable)
 
 
+@frozen(kw_only=True)
+class BlueNoise:
+    """Masks spread evenly along the row, so that a high mask rate keeps near context.
+
+    A blue row masks position i where frac(u + i·φ) < r, with φ = (√5 − 1)/2 and u one uniform
+    number of the row: marginally each position with probability r, but no masked run is longer
+    than F_(k+2) − 1, where k >= 1 is the least with φ^k < 1 − r and F the Fibonacci numbers
+    (the three-distance theorem, with φ's fractions): 2 at r = 1/2, 12 at r = 0.9. Few contexts
+    occur in such rows, so only a share of the rows is blue, the others being independent; the
+    share goes from ``share`` to ``final_share``. The pattern for masks of text is ours.
+    """
+
+    share: float = option(0.5, ge=0, le=1, doc="share of the rows that are blue, at the start")
+    final_share: float | None = option(
+        None, ge=0, le=1, doc="the same when the change is complete; unset: share, no change"
+    )
+    anneal: Annealing = option(factory=Annealing, doc="when share turns into final_share")
+    group: ClassVar[int] = 1
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """The share of blue rows at the start and at the end."""
+        return self.share, self.share if self.final_share is None else self.final_share
+
+    @property
+    def every_context(self) -> bool:
+        """Whether some rows are independent at every step."""
+        return max(self.shares) < 1
+
+    @property
+    def count_law(self) -> CountLaw:
+        """A blue row masks ⌊rL⌋ tokens give or take few: not binomial."""
+        return "binomial" if max(self.shares) == 0 else "other"
+
+    def check(self, recipe: Recipe) -> Iterator[str]:
+        """A change that the run cannot make."""
+        if len(set(self.shares)) > 1:
+            yield from self.anneal.problems(recipe)
+
+    def build(self, facts: RunFacts) -> LiveBlueNoise:
+        """The pattern with its share at each step."""
+        return LiveBlueNoise(options=self, share=self.anneal.course(*self.shares, facts))
+
+
+@frozen(kw_only=True)
+class LiveBlueNoise:
+    """`BlueNoise` in a run of known length."""
+
+    options: BlueNoise
+    share: Callable[[int], float]
+    group: ClassVar[int] = 1
+
+    @property
+    def every_context(self) -> bool:
+        """Whether some rows are independent at every step."""
+        return self.options.every_context
+
+    @property
+    def count_law(self) -> CountLaw:
+        """See `BlueNoise`."""
+        return self.options.count_law
+
+    def rate(self, rate: Tensor, member: Tensor, size: Tensor) -> Tensor:  # noqa: ARG002
+        """The rate that was asked for, ``[B]``, by blue and by independent rows."""
+        return rate
+
+    def mask(
+        self,
+        *,
+        rate: Tensor,
+        noise: Tensor,
+        row_noise: Tensor,
+        maskable: Tensor,
+        step: int,
+        **_: Any,
+    ) -> Tensor:
+        """Blue or independent masks, as the row's number says: ``[B, L]`` bool."""
+        blue = row_noise < self.share(step)
+        even = golden_sequence(noise[:, :1], torch.arange(noise.shape[-1], device=noise.device))
+        return (torch.where(blue[:, None], even, noise) < rate[:, None]) & maskable
+
+
 @hookimpl
 def mdmkit_mask_patterns() -> Mapping[str, type]:
     """The mask patterns of this module."""
-    return {"independent": Independent, "exact_count": ExactCount}
+    return {"independent": Independent, "exact_count": ExactCount, "blue_noise": BlueNoise}

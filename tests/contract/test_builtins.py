@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.evaluators import Nelbo
-from mdmkit.builtin.mask_patterns import ExactCount, Independent
-from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
+from mdmkit.builtin.mask_patterns import BlueNoise, ExactCount, Independent
+from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
 from mdmkit.builtin.time_samplers import Bell, Beta, InformationRate, LogitNormal, Uniform, Window
 from mdmkit.builtin.trackers import Jsonl
-from mdmkit.builtin.weightings import Elbo, Flat, InverseT
+from mdmkit.builtin.weightings import Annealed, Elbo, Flat, InverseT
 from mdmkit.metrics_log import read_metrics
 from mdmkit.testing import CHECKS, check_component, check_options, objective_context
 from mdmkit.values import Vocabulary
@@ -87,6 +88,9 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Independent(), {}),
         (ExactCount(), {}),
         (ExactCount(rounding="up"), {}),
+        (BlueNoise(), {}),
+        (BlueNoise(share=1.0, final_share=0.0), {}),
+        (BlueNoise(share=0.0), {}),
     ],
     "mdmkit_loss_weightings": [
         (Elbo(), {}),
@@ -97,11 +101,17 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Flat(), {}),
         (Flat(normalizer="sequence"), {}),
         (Flat(normalizer="tokens"), {}),
+        (Annealed(bell=Bell()), {}),
+        (Annealed(bell=Bell(width=0.01), final=0.0), {}),
+        (Annealed(bell=Bell(floor=0.1), start=0.5, anneal=Annealing(), max_weight=5.0), {}),
     ],
     "mdmkit_objectives": [
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("iid", "jittered")),
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("offset", "mirrored")),
         (Autoregressive(), {}),
+        (MixedCausal(), {}),
+        (MixedCausal(share=0.0), {}),
+        (MixedCausal(share=1.0, final_share=1.0, causal_weight=0.5), {}),
     ],
     "mdmkit_samplers": [
         (Ancestral(), {}),
@@ -160,7 +170,8 @@ def test_component(hook: str, component: Any, settings: dict[str, Any]) -> None:
     ],
 )
 def test_masked_diffusion_of_other_parts(parts: dict[str, Any]) -> None:
-    CHECKS["mdmkit_objectives"](MaskedDiffusion(), context=evolve(objective_context(), **parts))
+    for options in (MaskedDiffusion(), MixedCausal(causal_weight=2.0)):
+        CHECKS["mdmkit_objectives"](options, context=evolve(objective_context(), **parts))
 
 
 def test_autoregressive_without_bos_or_eos() -> None:

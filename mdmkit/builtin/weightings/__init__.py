@@ -1,0 +1,30 @@
+"""Weights of the masked cross-entropies, and what their sum is divided by.
+
+What a training loss with t ~ q then minimises, per token, with h(r) the mean cross-entropy of a
+masked token at mask ratio r, and the linear schedule (t = r):
+
+=============================  ================================================
+``elbo``, tokens               ∫ h(t) dt: the NELBO, unbiased
+``inverse_t``, tokens          ∫ q(t)·h(t) dt
+``flat``, tokens               ∫ q(t)·t·h(t) dt
+``flat``, masked               the same ÷ E_q[t] (a ratio estimator)
+``flat``, sequence             ∫ q(t)·E[h_k | k ~ Bin(L, t)] dt
+``annealed``, tokens           ∫ ((1 − a)·t·q_bell(t)/Z + a)·h(t) dt
+=============================  ================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mdmkit.builtin.weightings.annealed import Annealed
+from mdmkit.builtin.weightings.plain import Elbo, Flat, InverseT
+from mdmkit.hookspecs import hookimpl
+
+__all__ = ["Annealed", "Elbo", "Flat", "InverseT", "mdmkit_loss_weightings"]
+
+
+@hookimpl
+def mdmkit_loss_weightings() -> Mapping[str, type]:
+    """The loss weightings of this package."""
+    return {"elbo": Elbo, "inverse_t": InverseT, "flat": Flat, "annealed": Annealed}
