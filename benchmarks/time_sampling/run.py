@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import tomllib
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +38,7 @@ BASE = HERE / "base.toml"
 CELLS = tomllib.loads((HERE / "cells.toml").read_text())
 COOLED_SHARE = 0.2  # of a budget: linear decay to 0
 WRITING = threading.Lock()
+TRUNKS: dict[tuple[str, ...], threading.Lock] = defaultdict(threading.Lock)
 
 
 @frozen(kw_only=True)
@@ -61,25 +63,17 @@ class Job:
     budgets: tuple[int, ...] = ()
     extra: tuple[str, ...] = ()
 
-    def overrides(self) -> list[str]:
-        """What the constant part changes of the base recipe."""
+    def overrides(self, *, cooled: bool = False) -> list[str]:
+        """What the constant part, or the cooldown, changes of the base recipe."""
+        cell = CELLS[self.cell]
+        name = self.cell if cooled else cell.get("trunk", self.cell)
+        changes = cell["cooled"] if cooled and "cooled" in cell else CELLS[name]["set"]
         return [
-            f'run.name="{self.cell}_{self.peak}"',
+            f'run.name="{name}_{self.peak}{"_cooled" if cooled else ""}"',
             f"run.seed={self.seed}",
             f"learning_rate.peak={self.peak}",
-            f"train.steps={self.steps}",
-            *CELLS[self.cell]["set"],
+            *changes,
             *self.extra,
-        ]
-
-    def cooldown(self, budget: int) -> list[str]:
-        """What a cooldown changes of it."""
-        return [
-            *self.overrides(),
-            f'run.name="{self.cell}_{self.peak}_cooled"',
-            f"train.steps={budget}",
-            'learning_rate.shape="wsd"',
-            f"learning_rate.decay_fraction={COOLED_SHARE}",
         ]
 
 
@@ -90,7 +84,7 @@ def jobs(stage: str) -> Iterator[Job]:
             for cell in ("uniform_1t", "uniform_flat", "bell_flat"):
                 yield Job(stage=stage, cell=cell, peak=peak, steps=1200)
     if stage == "screen":
-        for cell in CELLS:
+        for cell in (cell for cell in CELLS if cell not in DECISIVE):
             yield Job(stage=stage, cell=cell, peak="2e-3", steps=800, budgets=(1000,))
     if stage == "decide":
         for seed in (1, 2, 3):
@@ -129,12 +123,20 @@ def do(job: Job, out: Path, text: Path) -> None:
     data = [f'data.corpus.{s}="{text / s}.jsonl"' for s in ("train", "validation", "test")]
     starts = {budget: round(budget * (1 - COOLED_SHARE)) for budget in job.budgets}
     every = [f"train.checkpoint_every={min(starts.values())}"] if starts else []
-    trunk = [*job.overrides(), *data, *every]
-    command(out, runs, trunk)
+    trunk = [*job.overrides(), f"train.steps={job.steps}", *data, *every]
+    with TRUNKS[tuple(trunk)]:  # cells may share one
+        command(out, runs, trunk)
     source = run_directory(load_recipe(BASE, trunk), runs)
     for budget, start in starts.items():
-        branch = ["--branch-from", f"{source}@{start}"]
-        command(out, runs, [*job.cooldown(budget), *data, *every], branch)
+        cooldown = [
+            *job.overrides(cooled=True),
+            f"train.steps={budget}",
+            'learning_rate.shape="wsd"',
+            f"learning_rate.decay_fraction={COOLED_SHARE}",
+            *data,
+            *every,
+        ]
+        command(out, runs, cooldown, ["--branch-from", f"{source}@{start}"])
 
 
 def command(out: Path, runs: Path, overrides: list[str], more: list[str] | None = None) -> None:
@@ -158,7 +160,7 @@ def command(out: Path, runs: Path, overrides: list[str], more: list[str] | None 
             check=False,
         )
     if outcome.returncode != 0:
-        raise SystemExit(f"failed with {outcome.returncode}, see {log}: mdmkit {arguments}")
+        raise RuntimeError(f"failed with {outcome.returncode}, see {log}: mdmkit {arguments}")
     with WRITING, ledger.open("a") as file:
         file.write(json.dumps(arguments) + "\n")
 
@@ -176,10 +178,15 @@ def main() -> None:
     arguments = parser.parse_args()
     out, text = arguments.out.resolve(), arguments.text.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    wanted = [
+        job for stage in arguments.stages for job in jobs(stage) if job.cell in arguments.cells
+    ]
     with ThreadPoolExecutor(arguments.workers) as pool:
-        for stage in arguments.stages:
-            wanted = [job for job in jobs(stage) if job.cell in arguments.cells]
-            list(pool.map(lambda job: do(job, out, text), wanted))
+        begun = [pool.submit(do, job, out, text) for job in wanted]
+    problems = [error for one in begun if (error := one.exception()) is not None]
+    for error in problems:
+        print(error, file=sys.stderr)
+    sys.exit(1 if problems else 0)
 
 
 if __name__ == "__main__":
