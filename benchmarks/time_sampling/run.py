@@ -174,12 +174,16 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="folder made by prepare.py")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), default=tuple(CELLS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=(1, 2, 3))
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     out, text = arguments.out.resolve(), arguments.text.resolve()
     out.mkdir(parents=True, exist_ok=True)
     wanted = [
-        job for stage in arguments.stages for job in jobs(stage) if job.cell in arguments.cells
+        job
+        for stage in arguments.stages
+        for job in jobs(stage)
+        if job.cell in arguments.cells and job.seed in arguments.seeds
     ]
     with ThreadPoolExecutor(arguments.workers) as pool:
         begun = [pool.submit(do, job, out, text) for job in wanted]
