@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -88,16 +88,24 @@ def _component(path: tuple[str, ...], annotation: Any, which: str) -> Iterator[s
 def _options(fields: list[attrs.Attribute[Any]]) -> str:
     if not fields:
         return "No options."
-    rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
+    return "\n".join(["| key | value | default | meaning |", "|---|---|---|---|", *_rows(fields)])
+
+
+def _rows(fields: Iterable[attrs.Attribute[Any]], above: str = "") -> Iterator[str]:
+    """One row a key; the keys of a table in the table have its name in front."""
     for field in fields:
+        if attrs.has(type(field.default)):
+            inner = type(field.default)
+            attrs.resolve_types(inner)
+            yield from _rows(attrs.fields(inner), f"{above}{field.name}.")
+            continue
         cells = (
-            f"`{field.name}`",
+            f"`{above}{field.name}`",
             _value(field),
             _default(field),
             field.metadata[METADATA_KEY].doc,
         )
-        rows.append(f"| {' | '.join(_words(cell).replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(rows)
+        yield f"| {' | '.join(_words(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _value(field: attrs.Attribute[Any]) -> str:
@@ -107,6 +115,8 @@ def _value(field: attrs.Attribute[Any]) -> str:
     )
     if get_origin(kind) is Literal:
         return ", ".join(f"`{json.dumps(word)}`" for word in get_args(kind))
+    if _is_choice(kind):
+        return f"table with `use`: {CHOICES[kind].kind}"
     words = WORDS[kind].removeprefix("a ").removeprefix("an ")
     return f"{words}{field.metadata[METADATA_KEY].describe().removeprefix('a value')}".strip()
 
@@ -145,7 +155,7 @@ def documented() -> dict[str, dict[str, str]]:
             table, name = match[1], ""
         elif match := re.fullmatch(r'#### `use = "(.+)"`', line):
             name = match[1]
-        elif match := re.match(r"\| `(\w+)` \| .*? \| (.+?) \| ", line):
+        elif match := re.match(r"\| `([\w.]+)` \| .*? \| (.+?) \| ", line):
             sections.setdefault(f"{table} {name}".strip(), {})[match[1]] = match[2].strip("`")
         sections.setdefault(f"{table} {name}".strip(), {})
     return sections
