@@ -15,7 +15,18 @@ from mdmkit.builtin.mask_patterns import BlueNoise, ExactCount, Independent
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
-from mdmkit.builtin.time_samplers import Bell, Beta, InformationRate, LogitNormal, Uniform, Window
+from mdmkit.builtin.time_samplers import (
+    Annealed,
+    Bell,
+    Beta,
+    Clipped,
+    InformationRate,
+    LogitNormal,
+    LossAdaptive,
+    Mixture,
+    Uniform,
+    Window,
+)
 from mdmkit.builtin.trackers import Jsonl
 from mdmkit.builtin.weightings import Annealed, Elbo, Flat, InverseT
 from mdmkit.metrics_log import read_metrics
@@ -83,6 +94,23 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (InformationRate(), {}),
         (InformationRate(warmup=0), {}),
         (InformationRate(warmup=1, bins=7, memory=1.0, prior=1.0, floor=0.5), {}),
+        (LossAdaptive(), {}),
+        (LossAdaptive(warmup=0), {}),
+        (LossAdaptive(warmup=1, bins=5, memory=1.0, floor=0.3), {}),
+        (Clipped(), {}),
+        (Clipped(low=0.3, high=0.8), {}),
+        (Mixture(first=Bell(width=0.1), second=Uniform(), share=0.2), {}),
+        (Mixture(first=Window(low=0.1, high=0.2), second=Window(low=0.7, high=0.9)), {}),
+        (Mixture(first=InformationRate(warmup=0), second=Beta(a=0.5, b=0.5)), {}),
+        (Annealed(start=Bell(), end=Uniform()), {"steps": (0, 1, 50, 98, 99, 1000)}),
+        (
+            Annealed(
+                start=LossAdaptive(warmup=0),
+                end=Mixture(first=Window(), second=LogitNormal(), share=0.9),
+                anneal=Annealing(begin=0.0, end=0.1),
+            ),
+            {"steps": (0, 1, 5, 20)},
+        ),
     ],
     "mdmkit_mask_patterns": [
         (Independent(), {}),

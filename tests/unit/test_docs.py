@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -103,8 +103,10 @@ def _rows(field: attrs.Attribute[Any]) -> Iterator[tuple[str, str, str, str]]:
         yield f"`{field.name}`", _value(field), _default(field), about
         return
     attrs.resolve_types(field.type)
+    default = field.default
+    table = default.factory() if hasattr(default, "factory") else default
     for key in attrs.fields(field.type):
-        inner = key.evolve(default=getattr(field.default.factory(), key.name))  # type: ignore[union-attr]
+        inner = key.evolve(default=getattr(table, key.name))
         meaning = f"{about}; {key.metadata[METADATA_KEY].doc}"
         yield f"`{field.name}.{key.name}`", _value(inner), _default(inner), meaning
 
@@ -118,6 +120,8 @@ def _value(field: attrs.Attribute[Any]) -> str:
     )
     if get_origin(kind) is Literal:
         return ", ".join(f"`{json.dumps(word)}`" for word in get_args(kind))
+    if _is_choice(kind):
+        return f"table with `use`: {CHOICES[kind].kind}"
     words = WORDS[kind].removeprefix("a ").removeprefix("an ")
     return f"{words}{field.metadata[METADATA_KEY].describe().removeprefix('a value')}".strip()
 

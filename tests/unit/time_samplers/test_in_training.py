@@ -14,6 +14,9 @@ from mdmkit.training.checkpoint import load_weights
 
 CHOICES = {
     "information_rate": '{use = "information_rate", warmup = 2, memory = 5, bins = 4}',
+    "loss_adaptive": '{use = "loss_adaptive", warmup = 2, memory = 5, bins = 4}',
+    "clipped in annealed": '{use = "annealed", start = {use = "loss_adaptive", warmup = 0}, '
+    'end = {use = "clipped", min_width = 0.3}}',
 }
 choices = pytest.mark.parametrize("choice", CHOICES.values(), ids=list(CHOICES))
 

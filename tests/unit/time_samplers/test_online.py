@@ -12,7 +12,7 @@ from attrs import evolve
 from scipy import optimize, stats
 from torch import Tensor
 
-from mdmkit.builtin.time_samplers import Beta, InformationRate
+from mdmkit.builtin.time_samplers import Beta, InformationRate, LossAdaptive, Mixture, Uniform
 from mdmkit.builtin.time_samplers.online import OnlineSums, interpolate, isotonic
 from mdmkit.protocols import RunFacts
 from mdmkit.testing import run_facts
@@ -132,9 +132,51 @@ def test_the_tokens_are_counted_late_and_once() -> None:
     assert live.unigram_entropy == pytest.approx(math.log(100))
 
 
+# --- loss-adaptive
+
+
+def test_the_root_of_the_mean_square_of_the_loss_is_found() -> None:
+    """A row's loss at t: mean m(t), standard deviation s(t), so q ∝ sqrt(m² + s²)."""
+    options = LossAdaptive(floor=1e-6, warmup=20, memory=500.0)
+    live, source = options.build(FACTS), torch.Generator().manual_seed(3)
+
+    def mean(t: Tensor) -> Tensor:
+        return 1 + 2 * t
+
+    def deviation(t: Tensor) -> Tensor:
+        return 2 * (1 - t)
+
+    for step in range(1000):
+        t = live.at(step).icdf(torch.rand(ROWS, generator=source, dtype=torch.float64))
+        z = torch.randn(ROWS, generator=source, dtype=torch.float64)
+        live.observe(t, t * (mean(t) + deviation(t) * z), 0 * t + 1)
+    fine = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    shape = (mean(fine) ** 2 + deviation(fine) ** 2).sqrt()
+    expected = (mean(T) ** 2 + deviation(T) ** 2).sqrt() / torch.trapezoid(shape, fine)
+    torch.testing.assert_close(live.at(1000).density(T), expected, rtol=0.08, atol=0)
+    flat = (mean(T) / torch.trapezoid(mean(fine), fine) - live.at(1000).density(T)).abs()
+    assert float(flat.max()) > 0.3  # it is not the mean alone
+
+
+def test_the_smallest_times_do_not_blow_it_up() -> None:
+    """A single token paid at t = 1e-6 is a loss of a million, and must not draw q there."""
+    live = taught(LossAdaptive(warmup=0), lambda t: 1 + t, steps=200)
+    before = live.at(200).density(T)
+    t = torch.full((ROWS,), 0.5, dtype=torch.float64)
+    t[0] = 1e-6
+    live.observe(t, 128 * t.clamp(min=1 / 128) * (1 + t), 128 * t)
+    torch.testing.assert_close(live.at(201).density(T), before, rtol=0.05, atol=0)
+
+
+def test_until_the_warm_up_is_over_times_are_uniform() -> None:
+    live = taught(LossAdaptive(warmup=30), bumpy, steps=30)
+    assert live.at(29) == Uniform()
+    assert live.at(30) != Uniform()
+
+
 # --- every sampler that observes
 
-ONLINE: list[Any] = [InformationRate(warmup=0)]
+ONLINE: list[Any] = [InformationRate(warmup=0), LossAdaptive(warmup=0)]
 online = pytest.mark.parametrize("options", ONLINE, ids=lambda options: type(options).__name__)
 
 
@@ -201,3 +243,15 @@ def test_the_density_is_positive_everywhere(options: Any) -> None:
     live = taught(options, bumpy, steps=100)
     ends = torch.tensor([0.0, 1e-9, 1 - 1e-9, 1.0], dtype=torch.float64)
     assert (live.at(100).density(torch.cat([T, ends])) >= options.floor * 0.999).all()
+
+
+@online
+def test_it_is_the_same_inside_of_a_mixture(options: Any) -> None:
+    mixed = Mixture(first=Uniform(), second=options, share=1.0).build(FACTS)
+    alone = options.build(FACTS)
+    t = torch.linspace(0.01, 0.99, ROWS, dtype=torch.float64)
+    for _ in range(5):
+        for one in (mixed, alone):
+            one.observe(t, 128 * t * bumpy(t), 128 * t)
+    assert torch.equal(mixed.at(5).density(T), alone.at(5).density(T))
+    assert mixed.state_dict().keys() == {f"second.{name}" for name in alone.state_dict()}
