@@ -11,7 +11,14 @@ from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.evaluators import Nelbo
-from mdmkit.builtin.mask_patterns import BlueNoise, ExactCount, Independent
+from mdmkit.builtin.mask_patterns import (
+    BlueNoise,
+    Clustered,
+    Complementary,
+    ExactCount,
+    Independent,
+    Mirrored,
+)
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
@@ -79,6 +86,10 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (BlueNoise(), {}),
         (BlueNoise(share=1.0, final_share=0.0), {}),
         (BlueNoise(share=0.0), {}),
+        (Complementary(), {}),
+        (Mirrored(), {}),
+        (Clustered(), {}),
+        (Clustered(mean_run=2.0), {}),
     ],
     "mdmkit_loss_weightings": [
         (Elbo(), {}),
@@ -150,6 +161,8 @@ def test_component(hook: str, component: Any, settings: dict[str, Any]) -> None:
         {"time_sampler": Bell(), "loss_weighting": Flat()},
         {"time_sampler": Bell(floor=0.2), "loss_weighting": Flat(normalizer="sequence")},
         {"noise_schedule": Cosine(), "loss_weighting": Elbo(normalizer="weights")},
+        {"mask_pattern": Complementary(), "noise_schedule": Cosine()},
+        {"mask_pattern": Mirrored()},
         {"mask_pattern": ExactCount(), "loss_weighting": Flat(normalizer="tokens")},
         {
             "mask_pattern": ExactCount(rounding="up"),
