@@ -11,7 +11,14 @@ from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.evaluators import Nelbo
-from mdmkit.builtin.mask_patterns import BlueNoise, ExactCount, Independent
+from mdmkit.builtin.mask_patterns import (
+    BlueNoise,
+    Clustered,
+    Complementary,
+    ExactCount,
+    Independent,
+    Mirrored,
+)
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
@@ -28,9 +35,18 @@ from mdmkit.builtin.time_samplers import (
     Window,
 )
 from mdmkit.builtin.trackers import Jsonl
-from mdmkit.builtin.weightings import Annealed, Elbo, Flat, InverseT
+from mdmkit.builtin.weightings import (
+    Annealed,
+    Clipped,
+    Elbo,
+    Flat,
+    InverseT,
+    Locality,
+    Power,
+    Sigmoid,
+)
 from mdmkit.metrics_log import read_metrics
-from mdmkit.testing import CHECKS, check_component, check_options, objective_context
+from mdmkit.testing import CHECKS, check_component, check_options, objective_context, run_facts
 from mdmkit.values import Vocabulary
 
 MODULES = {
@@ -119,6 +135,10 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (BlueNoise(), {}),
         (BlueNoise(share=1.0, final_share=0.0), {}),
         (BlueNoise(share=0.0), {}),
+        (Complementary(), {}),
+        (Mirrored(), {}),
+        (Clustered(), {}),
+        (Clustered(mean_run=2.0), {}),
     ],
     "mdmkit_loss_weightings": [
         (Elbo(), {}),
@@ -129,6 +149,14 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Flat(), {}),
         (Flat(normalizer="sequence"), {}),
         (Flat(normalizer="tokens"), {}),
+        *((Power(exponent=k), {}) for k in (-1.0, -0.5, 4.0)),
+        (Power(of="t", normalizer="weights"), {}),
+        (Clipped(), {}),
+        (Clipped(min_weight=2.0, max_weight=3.0), {}),
+        *((Sigmoid(bias=b), {}) for b in (-20.0, 0.0, 20.0)),
+        (Locality(), {}),
+        (Locality(scale=1e-3, final=0.0), {}),
+        (Locality(decay="power", start=0.5, normalizer="masked"), {}),
         (Annealed(bell=Bell()), {}),
         (Annealed(bell=Bell(width=0.01), final=0.0), {}),
         (Annealed(bell=Bell(floor=0.1), start=0.5, anneal=Annealing(), max_weight=5.0), {}),
@@ -190,6 +218,9 @@ def test_component(hook: str, component: Any, settings: dict[str, Any]) -> None:
         {"time_sampler": Bell(), "loss_weighting": Flat()},
         {"time_sampler": Bell(floor=0.2), "loss_weighting": Flat(normalizer="sequence")},
         {"noise_schedule": Cosine(), "loss_weighting": Elbo(normalizer="weights")},
+        {"mask_pattern": Complementary(), "noise_schedule": Cosine()},
+        {"mask_pattern": Mirrored()},
+        {"loss_weighting": Locality().build(run_facts())},
         {"mask_pattern": ExactCount(), "loss_weighting": Flat(normalizer="tokens")},
         {
             "mask_pattern": ExactCount(rounding="up"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mdmkit import load_recipe
 from mdmkit.builtin.annealing import Annealing
-from mdmkit.builtin.mask_patterns import BlueNoise, Independent
+from mdmkit.builtin.mask_patterns import BlueNoise, Clustered, Complementary, Independent, Mirrored
 from mdmkit.diffusion import GOLDEN, golden_sequence
 from mdmkit.errors import RecipeError
 from mdmkit.plugins import load_catalogue
@@ -115,6 +115,99 @@ def test_what_blue_noise_states_of_contexts() -> None:
     assert not BlueNoise(share=1.0).every_context
     assert not BlueNoise(share=1.0, final_share=0.0).every_context  # not at the first step
     assert BlueNoise(share=0.9, final_share=0.0).build(FACTS).every_context
+
+
+# --- twins
+
+
+def test_a_complementary_twin_masks_what_the_first_left_visible() -> None:
+    mask = masks(Complementary(), 0.3)
+    assert torch.equal(mask[1::2], ~mask[::2])
+    assert torch.equal(mask[::2], masks(Independent(), 0.3))
+    assert mask[::2].double().mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_nobody_masks_what_may_not_be_masked() -> None:
+    maskable = torch.tensor([True, False, True, False]).repeat(4, 1)
+    for pattern in (Complementary(), Mirrored(), Clustered()):
+        mask = pattern.mask(
+            rate=torch.full((4,), 0.99, dtype=torch.float64),
+            noise=torch.rand(2, 4).repeat_interleave(2, 0),
+            member=torch.arange(4) % 2,
+            maskable=maskable,
+        )
+        assert not (mask & ~maskable).any()
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.75])
+def test_mirrored_twins_overlap_as_little_as_they_can(rate: float) -> None:
+    mask = masks(Mirrored(), rate)
+    first, twin = mask[::2], mask[1::2]
+    both = (first & twin).double().mean()
+    assert both == pytest.approx(max(2 * rate - 1, 0), abs=0.01)
+    assert twin.double().mean() == pytest.approx(rate, abs=0.01)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.3, 1 - 2.0**-24, 2.0**-24])
+def test_both_mirrored_twins_mask_exactly_the_same_share_of_the_noise(rate: float) -> None:
+    """On the points k·2^-24 around the threshold and its mirror image, ties and all."""
+    grid = 2.0**-24
+    wanted = {round(rate * 2**24) + d for d in range(-3, 4)}
+    wanted |= {2**24 - k for k in wanted} | {0, 1, 2**24 - 1}
+    points = sorted(k for k in wanted if 0 <= k < 2**24)
+    mirror = sorted({*points, *(2**24 - 1 - k for k in points)})  # closed under mirroring
+    noise = torch.tensor([[k * grid for k in mirror]]).repeat(2, 1)
+    mask = Mirrored().mask(
+        rate=torch.full((2,), rate, dtype=torch.float64),
+        noise=noise,
+        member=torch.arange(2),
+        maskable=torch.ones_like(noise, dtype=torch.bool),
+    )
+    assert mask[0].sum() == mask[1].sum() == sum(k * grid < rate for k in mirror)
+
+
+# --- clustered
+
+
+@pytest.mark.parametrize(("rate", "mean_run"), [(0.5, 8.0), (0.2, 5.0), (0.8, 4.0), (0.5, 2.0)])
+def test_masked_runs_have_the_mean_length_and_correlation_of_the_chain(
+    rate: float, mean_run: float
+) -> None:
+    mask = masks(Clustered(mean_run=mean_run), rate, rows=1000)
+    share = mask.double().mean()
+    assert share == pytest.approx(rate, abs=0.01)
+    begins = (mask[:, 1:] & ~mask[:, :-1]).sum()
+    ends = (mask[:, :-1] & ~mask[:, 1:]).sum()
+    masked = mask[:, :-1].sum()
+    assert float(masked / ends) == pytest.approx(mean_run / (2 * (1 - rate)), rel=0.02)
+    assert float(begins) == pytest.approx(float(ends), rel=0.02)
+    for distance in (1, 2, 5):
+        product = (mask[:, :-distance] & mask[:, distance:]).double().mean()
+        correlation = (product - rate**2) / (rate * (1 - rate))
+        assert float(correlation) == pytest.approx((1 - 2 / mean_run) ** distance, abs=0.015)
+
+
+def test_clusters_are_what_a_walk_along_the_row_gives() -> None:
+    draw, m, rate = torch.Generator().manual_seed(2), 6.0, 0.4
+    noise = torch.rand(50, 40, generator=draw)
+    found = Clustered(mean_run=m).mask(
+        rate=torch.full((50,), rate, dtype=torch.float64),
+        noise=noise,
+        maskable=torch.ones(50, 40, dtype=torch.bool),
+    )
+    for row, expected in zip(noise.tolist(), found.tolist(), strict=True):
+        state, walked = row[0] < rate, []
+        for place, u in enumerate(row):
+            if place and u < (2 / m) * rate:
+                state = True
+            elif place and u >= (2 / m) * rate + 1 - 2 / m:
+                state = False
+            walked.append(state)
+        assert walked == expected
+
+
+def test_with_the_run_length_of_independent_masks_clusters_are_independent() -> None:
+    assert torch.equal(masks(Clustered(mean_run=2.0), 0.4), masks(Independent(), 0.4))
 
 
 # --- the table that says when something changes
