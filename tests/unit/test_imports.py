@@ -17,7 +17,8 @@ REPOSITORY = PACKAGE.parent
 # A room imports from its own floor and the floors below it.
 FLOORS = (
     {"values", "errors", "files", "options", "suggest", "problems", "scalars", "protocols"},
-    {"hookspecs", "diffusion", "draws", "metrics_log", "validation_log", "environment"},
+    {"hookspecs", "diffusion", "draws", "learning_rate"},
+    {"metrics_log", "validation_log", "environment"},
     {"contracts"},
     {"plugins", "choices"},
     {"structuring"},
