@@ -40,6 +40,7 @@ from mdmkit.recipe_files import Document, KeyPath, read_document, recipe_names, 
 from mdmkit.structuring import make_converter
 
 __all__ = [
+    "CLOSED_TABLES",
     "Data",
     "LearningRate",
     "Optimizer",
@@ -57,6 +58,12 @@ __all__ = [
     "recipe_path",
     "recipe_toml",
 ]
+
+CLOSED_TABLES: Mapping[Any, tuple[str, Mapping[str, type]]] = {
+    TokenizerOptions: ("tokenizer", TOKENIZERS),
+    PackingOptions: ("packing", PACKINGS),
+}
+"""The choices of ``use`` that no hook adds to: type to (kind, classes by name)."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -279,11 +286,7 @@ def _leaves(data: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyP
 
 
 def _converter(catalogue: Catalogue) -> cattrs.Converter:
-    closed = {
-        TokenizerOptions: ("tokenizer", TOKENIZERS),
-        PackingOptions: ("packing", PACKINGS),
-    }
-    return make_converter(catalogue, closed)
+    return make_converter(catalogue, CLOSED_TABLES)
 
 
 def _default_uses(cls: type, above: KeyPath = ()) -> dict[KeyPath, str]:

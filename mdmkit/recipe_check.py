@@ -22,7 +22,7 @@ _COMPONENTS = (
     "objective",
     "sampler",
 )
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def cross_problems(recipe: Recipe) -> Iterator[Problem]:
@@ -115,7 +115,7 @@ def _learning_rate_problems(recipe: Recipe) -> Iterator[Problem]:
 def _label_problems(recipe: Recipe) -> Iterator[Problem]:
     for table in ("evaluators", "trackers"):
         for label in getattr(recipe, table):
-            if not _LABEL.fullmatch(label):
+            if not LABEL.fullmatch(label):
                 yield Problem(
                     path=(table, label),
                     table=True,

@@ -6,33 +6,33 @@ coerces nothing and every error keeps its place.
 
 from __future__ import annotations
 
-import collections.abc
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import attrs
 import cattrs
 from attrs import frozen
 
+from mdmkit.annotations import (
+    SEQUENCES,
+    element_types,
+    fields,
+    is_attrs,
+    is_literal,
+    is_mapping,
+    is_sequence,
+    is_union,
+)
 from mdmkit.choices import USE, Choice, all_choices
 from mdmkit.options import DEFAULT_USE, METADATA_KEY
 from mdmkit.plugins import Catalogue
 from mdmkit.problems import Gather, Problem, StructureError, a, found, invalid
 from mdmkit.scalars import SCALARS, WORDS
 from mdmkit.suggest import did_you_mean
-
-_SEQUENCES: dict[Any, Callable[[Any], Any]] = {
-    list: list,
-    tuple: tuple,
-    set: set,
-    frozenset: frozenset,
-    collections.abc.Sequence: tuple,
-}
-_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def make_converter(
@@ -78,11 +78,11 @@ class _Rules:
     def table(self) -> list[tuple[Callable[[Any], bool], Callable[..., Any], Callable[..., Any]]]:
         """(which types, structure, unstructure); later rows take precedence."""
         return [
-            (_is_literal, self.structure_literal, _as_it_is),
-            (_is_sequence, self.structure_sequence, self.unstructure_sequence),
-            (_is_mapping, self.structure_mapping, self.unstructure_mapping),
-            (_is_union, self.structure_union, self.unstructure_union),
-            (_is_attrs, self.structure_attrs, self.unstructure_attrs),
+            (is_literal, self.structure_literal, _as_it_is),
+            (is_sequence, self.structure_sequence, self.unstructure_sequence),
+            (is_mapping, self.structure_mapping, self.unstructure_mapping),
+            (is_union, self.structure_union, self.unstructure_union),
+            (is_attrs, self.structure_attrs, self.unstructure_attrs),
             (self.is_choice, self.structure_choice, self.unstructure_choice),
         ]
 
@@ -111,14 +111,14 @@ class _Rules:
     def structure_attrs(self, value: object, cls: type, owner: str = "") -> Any:
         """An object of `cls`; all of its problems are found before any is raised."""
         table = _table(value)
-        fields = _fields(cls)
+        known = fields(cls)
         gather = Gather()
         for key in table:
-            if key not in fields:
-                message = f"unknown key{owner}{did_you_mean(key, fields, quote='')}"
+            if key not in known:
+                message = f"unknown key{owner}{did_you_mean(key, known, quote='')}"
                 gather.problems.append(Problem(path=(key,), message=message))
         arguments = {}
-        for name, field in fields.items():
+        for name, field in known.items():
             if name in table or DEFAULT_USE in field.metadata:
                 structure = partial(self._structure_field, table.get(name, {}), field)
                 arguments[name] = gather.part(name, structure)
@@ -145,13 +145,13 @@ class _Rules:
 
     def _missing(self, name: str, annotation: Any) -> Problem:
         message = f"missing; expected {self._expected(annotation)}"
-        table = _is_attrs(annotation) or self.is_choice(annotation)
+        table = is_attrs(annotation) or self.is_choice(annotation)
         return Problem(path=(name,), message=message, table=table)
 
     def unstructure_attrs(self, value: Any, cls: type) -> dict[str, Any]:
         """The options that are set, by name."""
         plain = {}
-        for name, field in _fields(cls).items():
+        for name, field in fields(cls).items():
             option = getattr(value, field.name)
             if option is not None:
                 plain[name] = self.converter.unstructure(option, unstructure_as=field.type)
@@ -182,7 +182,7 @@ class _Rules:
         """A list, tuple or set, as the type says."""
         if not isinstance(value, list | tuple | Set):
             raise invalid(f"expected an array, got {found(value)}")
-        kinds = _element_types(annotation, len(value))
+        kinds = element_types(annotation, len(value))
         if len(kinds) != len(value):
             raise invalid(f"expected an array of {len(kinds)} entries, got {len(value)}")
         gather = Gather()
@@ -191,12 +191,12 @@ class _Rules:
             for index, (item, kind) in enumerate(zip(value, kinds, strict=True))
         ]
         gather.finish()
-        return _SEQUENCES[get_origin(annotation) or annotation](items)
+        return SEQUENCES[get_origin(annotation) or annotation](items)
 
     def unstructure_sequence(self, value: Any, annotation: Any) -> list[Any]:
         """A list; a set comes sorted, so that equal recipes give equal data."""
         items = sorted(value) if isinstance(value, Set) else value
-        kinds = _element_types(annotation, len(value))
+        kinds = element_types(annotation, len(value))
         return [
             self.converter.unstructure(item, unstructure_as=kind)
             for item, kind in zip(items, kinds, strict=True)
@@ -241,14 +241,14 @@ class _Rules:
         if self.is_choice(annotation):
             choice = self.choices[annotation]
             return f"a table whose {USE} names {a(choice.kind)}; {choice.known()}"
-        if _is_union(annotation):
+        if is_union(annotation):
             kinds = (kind for kind in get_args(annotation) if kind is not NoneType)
             return " or ".join(self._expected(kind) for kind in kinds)
-        if _is_literal(annotation):
+        if is_literal(annotation):
             return " or ".join(json.dumps(value) for value in get_args(annotation))
-        if _is_sequence(annotation):
+        if is_sequence(annotation):
             return "an array"
-        if _is_mapping(annotation) or _is_attrs(annotation):
+        if is_mapping(annotation) or is_attrs(annotation):
             return "a table"
         return WORDS.get(annotation, "a value")
 
@@ -261,35 +261,3 @@ def _table(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise invalid(f"expected a table, got {found(value)}")
     return value
-
-
-def _fields(cls: type) -> dict[str, attrs.Attribute[Any]]:
-    """The options of an attrs class by the name that a recipe uses, their types resolved."""
-    attrs.resolve_types(cls)
-    return {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
-
-
-def _element_types(annotation: Any, length: int) -> Sequence[Any]:
-    arguments = get_args(annotation) or (Any,)
-    fixed = get_origin(annotation) is tuple and arguments[-1] is not Ellipsis
-    return arguments if fixed else [arguments[0]] * length
-
-
-def _is_attrs(annotation: Any) -> bool:
-    return isinstance(annotation, type) and attrs.has(annotation)
-
-
-def _is_literal(annotation: Any) -> bool:
-    return get_origin(annotation) is Literal
-
-
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, UnionType)
-
-
-def _is_sequence(annotation: Any) -> bool:
-    return (get_origin(annotation) or annotation) in _SEQUENCES
-
-
-def _is_mapping(annotation: Any) -> bool:
-    return (get_origin(annotation) or annotation) in _MAPPINGS

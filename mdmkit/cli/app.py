@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import mdmkit
-from mdmkit.cli import check, plugins, recipes, run, sample, show
+from mdmkit.cli import check, plugins, recipes, run, sample, schema, show
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
@@ -22,6 +22,7 @@ COMMANDS = (
     show,
     plugins,
     recipes,
+    schema,
 )
 
 app = typer.Typer(

@@ -15,6 +15,7 @@ from mdmkit.data.blocks import open_blocks, token_counts
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError, RecipeError
+from mdmkit.learning_rate import learning_rate_fraction
 from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.protocols import BlockSource, RunFacts, Split
@@ -22,7 +23,6 @@ from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
 from mdmkit.suggest import did_you_mean
 from mdmkit.training.checkpoint import load_weights
-from mdmkit.training.optimizer import learning_rate_fraction
 from mdmkit.training.run_directory import RESOLVED, runs_root
 
 TOKENIZER = "tokenizer.json"

@@ -104,7 +104,9 @@ class ObjectiveContext:
 class Checked(Protocol):
     """What any component (tokenizer and packing too) may have besides its contract.
 
-    A component may also have ``needs``, a frozenset of features that the denoiser must support.
+    A component may also have ``needs``, a frozenset of features that the denoiser must support;
+    and a schedule, time sampler, mask pattern, weighting or objective ``remark``, a sentence (or
+    None) that ``mdmkit show`` prints beside the curves: what they do not say of it.
     """
 
     def check(self, recipe: Recipe) -> Iterable[str]:

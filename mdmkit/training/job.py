@@ -15,6 +15,7 @@ from mdmkit.data.blocks import build_tokenizer, open_blocks, token_counts
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained
+from mdmkit.learning_rate import learning_rate_fraction
 from mdmkit.metrics_log import METRICS, MetricsLog
 from mdmkit.network import Live, Root, bring_to_life, build_root
 from mdmkit.protocols import BlockSource, RunFacts, RunInfo, Split, Tracking
@@ -25,7 +26,7 @@ from mdmkit.training.branch import fresh_tables
 from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, step_of
 from mdmkit.training.distributed import World, shard
 from mdmkit.training.ema import Ema
-from mdmkit.training.optimizer import learning_rate_fraction, make_optimizer
+from mdmkit.training.optimizer import make_optimizer
 from mdmkit.training.time_bins import TimeBins
 from mdmkit.training.window import SHARES, Window
 from mdmkit.validation_log import forget_after

@@ -78,6 +78,32 @@ def test_show_as_json(capsys):
     assert "next_token" in json.loads(out)["no_curves"]
 
 
+def test_show_against_another_recipe(capsys):
+    arguments = ("show", "quickstart_uniform", "--set", "time_sampler.eps=0.1")
+    code, out, err = run(capsys, *arguments, "--against", "quickstart_uniform")
+    assert (code, err) == (0, "")
+    name = "quickstart_uniform --set time_sampler.eps=0.1"
+    assert out.startswith(f"From {name} to quickstart_uniform:\n  time_sampler.eps: 0.1 -> 0.0\n")
+    assert out.count("at step 0:") == 3
+    assert out.splitlines()[-1].startswith("The recipes train on different losses")
+    _, out, _ = run(capsys, *arguments, "--against", "quickstart_uniform", "--json")
+    shown = json.loads(out)
+    assert [entry["name"] for entry in shown["recipes"]] == [name, "quickstart_uniform"]
+    assert shown["comparison"]["weight_equal"] is False
+    _, out, _ = run(capsys, "show", "quickstart_uniform", "--against", "quickstart_uniform")
+    assert "Both curves agree: the recipes are equal in expectation." in out
+    assert "no difference" in out
+
+
+def test_show_against_a_recipe_without_curves(capsys):
+    code, out, _ = run(capsys, "show", "quickstart_bell", "--against", "quickstart_ar")
+    assert code == 0
+    assert "none: the objective trains" in out
+    assert out.endswith("This cannot be said: not both have curves.\n")
+    _, out, _ = run(capsys, "show", "quickstart_bell", "--against", "quickstart_ar", "--json")
+    assert json.loads(out)["comparison"] is None
+
+
 def test_plugins_lists_owners_and_names(capsys):
     code, out, _ = run(capsys, "plugins")
     assert code == 0

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from mdmkit.builtin import weightings
 from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
 from mdmkit.builtin.denoisers import Dit
@@ -36,8 +37,6 @@ from mdmkit.builtin.time_samplers import (
 )
 from mdmkit.builtin.trackers import Jsonl
 from mdmkit.builtin.weightings import (
-    Annealed,
-    Clipped,
     Elbo,
     Flat,
     InverseT,
@@ -151,15 +150,20 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Flat(normalizer="tokens"), {}),
         *((Power(exponent=k), {}) for k in (-1.0, -0.5, 4.0)),
         (Power(of="t", normalizer="weights"), {}),
-        (Clipped(), {}),
-        (Clipped(min_weight=2.0, max_weight=3.0), {}),
+        (weightings.Clipped(), {}),
+        (weightings.Clipped(min_weight=2.0, max_weight=3.0), {}),
         *((Sigmoid(bias=b), {}) for b in (-20.0, 0.0, 20.0)),
         (Locality(), {}),
         (Locality(scale=1e-3, final=0.0), {}),
         (Locality(decay="power", start=0.5, normalizer="masked"), {}),
-        (Annealed(bell=Bell()), {}),
-        (Annealed(bell=Bell(width=0.01), final=0.0), {}),
-        (Annealed(bell=Bell(floor=0.1), start=0.5, anneal=Annealing(), max_weight=5.0), {}),
+        (weightings.Annealed(bell=Bell()), {}),
+        (weightings.Annealed(bell=Bell(width=0.01), final=0.0), {}),
+        (
+            weightings.Annealed(
+                bell=Bell(floor=0.1), start=0.5, anneal=Annealing(), max_weight=5.0
+            ),
+            {},
+        ),
     ],
     "mdmkit_objectives": [
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("iid", "jittered")),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -7,24 +8,24 @@ import attrs
 import pytest
 import torch
 
-from mdmkit.plugins import load_catalogue
-from mdmkit.recipe import Recipe, load_recipe
-from mdmkit.report.curves import (
-    Curves,
-    curve_lines,
-    curves_over_training,
-    effective_curves,
-    sparkline,
-    why_no_curves,
+from mdmkit.draws import StepDraws
+from mdmkit.protocols import ObjectiveContext
+from mdmkit.recipe import load_recipe
+from mdmkit.report.curve_text import curve_lines, sparkline, training_lines
+from mdmkit.report.curves import Curves, curves_over_training, effective_curves, why_no_curves
+from mdmkit.values import Batch, Vocabulary
+
+from .curve_parts import (
+    CATALOGUE,
+    Asking,
+    Complementary,
+    NearVisible,
+    OneRun,
+    Shifting,
+    recipe,
 )
 
-CATALOGUE = load_catalogue({"MDMKIT_PLUGINS": "none"})
 BASE = load_recipe("quickstart_bell", catalogue=CATALOGUE)
-
-
-def recipe(*overrides: str, **parts: Any) -> Recipe:
-    made = load_recipe("quickstart_bell", overrides, catalogue=CATALOGUE)
-    return attrs.evolve(made, **parts)
 
 
 def integral(curves: Curves, values: tuple[float, ...]) -> float:
@@ -135,63 +136,11 @@ def test_nothing_is_trained_where_nothing_is_drawn():
     assert integral(curves, curves.density) == pytest.approx(1)
 
 
-@attrs.frozen(kw_only=True)
-class ByPosition:
-    """A weight that differs by position: 1 at the first position, 0.5 elsewhere."""
-
-    normalizer: str = "tokens"
-
-    def weight(self, *, mask, **_):
-        weights = torch.full(mask.shape, 0.5, dtype=torch.float64)
-        weights[:, 0] = 1.0
-        return weights
-
-
-def test_weights_by_position_are_averaged_over_the_masked_ones():
-    made = recipe("time_sampler.use=uniform", "data.length=8", loss_weighting=ByPosition())
-    curves = effective_curves(made, points=4)  # masks of 1, 3, 5 and 7 tokens
-    means = [1.0, 2 / 3, 3 / 5, 4 / 7]
-    assert curves.weight == pytest.approx(
-        [r * w for r, w in zip(curves.mask_ratio, means, strict=True)]
-    )
-
-
-@attrs.frozen(kw_only=True)
-class Drifting:
-    """A time sampler that changes over training."""
-
-    def at(self, step: int):
-        made = load_recipe("quickstart_bell", [f"time_sampler.centre={0.2 if step else 0.8}"])
-        return made.time_sampler.at(step)
-
-
-def test_what_changes_over_training_is_shown_at_both_ends():
-    first, last = curves_over_training(recipe(time_sampler=Drifting()))
-    assert (first.step, last.step) == (0, BASE.train.steps - 1)
-    assert first.density == pytest.approx(last.density[::-1])
-    assert len(curves_over_training(BASE)) == 1
-
-
 def test_an_objective_without_times_has_no_curves():
     made = load_recipe("quickstart_ar", catalogue=CATALOGUE)
     assert "next_token" in (why_no_curves(made) or "")
     with pytest.raises(ValueError, match="no curves: the objective trains"):
         effective_curves(made)
-
-
-@attrs.frozen(kw_only=True)
-class Late:
-    """A time sampler that exists only once the run is known."""
-
-    def build(self, facts):
-        raise NotImplementedError
-
-
-def test_what_is_built_from_the_run_has_no_curves_before_it():
-    assert why_no_curves(recipe(time_sampler=Late())) == (
-        "the time sampler is built from facts of the run"
-    )
-    assert why_no_curves(BASE) is None
 
 
 def test_the_lines_show_ten_points_and_a_bar_for_each():
@@ -205,3 +154,195 @@ def test_the_lines_show_ten_points_and_a_bar_for_each():
 def test_a_sparkline_never_hides_what_is_not_zero():
     assert sparkline([0.0, 1e-9, 1.0]) == " ▁█"
     assert sparkline([0.0, 0.0]) == "  "
+
+
+# --- the mask pattern: twins, rounding, weights by position
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_twins_at_rates_of_their_own_are_folded_into_both_curves(schedule: str):
+    """Complementary twins: p(r) = (p0(r) + p0(1 − r))/2, and E[r] = 1/2 whatever p0 is."""
+    choices = (f"noise_schedule.use={schedule}", "time_sampler.centre=0.3")
+    one, two = (recipe(*choices, **parts) for parts in ({}, {"mask_pattern": Complementary()}))
+    alone, twins = effective_curves(one, points=40), effective_curves(two, points=40)
+    folded = [(p + m) / 2 for p, m in zip(alone.density, alone.density[::-1], strict=True)]
+    assert twins.density == pytest.approx(folded)
+    assert twins.density != pytest.approx(alone.density, rel=0.1)
+    expected = [2 * r * p for r, p in zip(twins.mask_ratio, folded, strict=True)]
+    assert twins.weight == pytest.approx(expected)
+    assert twins.notes == ()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_twins_keep_the_weights_that_undo_the_density(schedule: str):
+    choices = (f"noise_schedule.use={schedule}", "time_sampler.centre=0.3")
+    made = recipe(*choices, "loss_weighting.use=elbo", mask_pattern=Complementary())
+    assert effective_curves(made).weight == pytest.approx([1.0] * 50, rel=1e-6)
+    made = recipe(*choices, "loss_weighting.normalizer=sequence", mask_pattern=Complementary())
+    curves = effective_curves(made)
+    assert curves.weight == pytest.approx(curves.density)
+
+
+def test_a_pattern_that_rounds_up_counts_its_own_tokens():
+    rounded = ("mask_pattern.use=exact_count", "mask_pattern.rounding=up", "data.length=8")
+    exact = recipe(
+        *rounded,
+        "time_sampler.use=uniform",
+        "loss_weighting.use=elbo",
+        "loss_weighting.estimator=count",
+    )
+    assert effective_curves(exact).weight == pytest.approx([1.0] * 50)
+    flat = effective_curves(recipe(*rounded, "time_sampler.use=uniform"), points=20)
+    own = [math.ceil(8 * r) / 8 for r in flat.mask_ratio]
+    assert flat.weight == pytest.approx([r / (9 / 16) for r in own], rel=1e-3)  # E[⌈8r⌉/8] = 9/16
+
+
+def test_a_weight_by_position_is_averaged_over_masks_of_the_recipes_own_pattern():
+    """The left neighbour of a masked token is visible with probability 1 − r; in a run, 1/(r·L)."""
+    uniform = recipe("time_sampler.use=uniform", loss_weighting=NearVisible())
+    curves = effective_curves(uniform, points=10)
+    assert curves.by_position
+    assert "position" in curves.notes[0]
+    assert curves.weight == pytest.approx([r * (2 - r) for r in curves.mask_ratio], rel=0.02)
+    run = attrs.evolve(uniform, mask_pattern=OneRun())
+    expected = [r * (1 + 1 / (r * BASE.data.length)) for r in curves.mask_ratio]
+    assert effective_curves(run, points=10).weight == pytest.approx(expected, rel=0.02)
+    assert not effective_curves(BASE).by_position
+
+
+def test_a_weight_by_position_is_smooth_and_the_same_every_time():
+    made = recipe(loss_weighting=NearVisible(normalizer="weights"))
+    curves = effective_curves(made, points=40)
+    assert curves == effective_curves(made, points=40)
+    assert integral(curves, curves.weight) == pytest.approx(1, abs=5e-3)
+    shape = [
+        w / (p * r)
+        for w, p, r in zip(curves.weight, curves.density, curves.mask_ratio, strict=True)
+    ]
+    falls = [a - b for a, b in itertools.pairwise(shape)]
+    assert min(falls) > 0  # 2 − r, up to a factor
+
+
+def test_a_weight_by_position_where_each_row_is_divided_by_its_own_count():
+    made = recipe("time_sampler.use=uniform", loss_weighting=NearVisible(normalizer="sequence"))
+    curves = effective_curves(made, points=10)
+    assert curves.weight == pytest.approx([2 - r for r in curves.mask_ratio], rel=0.02)
+    # A run of 1 or 2 of 8 tokens: the rows' means are 2 and 3/2, where all tokens' is 5/3.
+    short = load_recipe("quickstart_bell", ["data.length=8"], catalogue=CATALOGUE)
+    short = attrs.evolve(made, data=short.data, mask_pattern=OneRun())
+    assert effective_curves(short, points=8).weight[1] == pytest.approx(1.75, abs=0.03)
+
+
+@pytest.mark.parametrize("normalizer", ["tokens", "masked", "weights", "sequence"])
+@pytest.mark.parametrize("pattern", [None, Complementary()])
+@pytest.mark.parametrize("by_position", [False, True])
+def test_the_weight_is_what_the_objective_hands_out(normalizer, pattern, by_position):
+    """Summed weights of 4096 drawn rows in five cells of the mask ratio, over the denominator."""
+    parts: dict[str, Any] = {"mask_pattern": pattern} if pattern else {}
+    if by_position:
+        parts["loss_weighting"] = NearVisible(normalizer=normalizer)
+    choices = (f"loss_weighting.normalizer={normalizer}", "time_sampler.centre=0.35")
+    made = recipe(*choices, "data.length=64", **parts)
+    vocab = Vocabulary(size=3, mask_id=2)
+    objective = made.objective.build(
+        ObjectiveContext(
+            vocab=vocab,
+            length=64,
+            noise_schedule=made.noise_schedule,
+            time_sampler=made.time_sampler,
+            mask_pattern=made.mask_pattern,
+            loss_weighting=made.loss_weighting,
+        )
+    )
+    rows = torch.arange(4096)
+    draws = StepDraws(seed=3, step=0, rows=rows, global_rows=4096)
+    noised = objective.corrupt(Batch(tokens=torch.zeros(4096, 64, dtype=torch.int64)), draws)
+    handed = torch.where(noised.in_loss, noised.weights, 0.0).double().sum(-1)
+    cell = (noised.t * 5).long().clamp(0, 4)  # the schedule is linear: t is the mask rate
+    drawn = torch.zeros(5).double().index_add_(0, cell, handed) / noised.denominator
+    curves = effective_curves(made, points=200)
+    expected = torch.tensor(curves.weight).double().reshape(5, 40).sum(-1) / 200
+    assert drawn.tolist() == pytest.approx(expected.tolist(), abs=0.02)
+
+
+# --- what is built from facts, and what changes over training
+
+
+def test_what_changes_is_shown_at_both_ends_and_halfway():
+    made = recipe("loss_weighting.use=inverse_t", time_sampler=Shifting())  # weight = density
+    first, middle, last = curves_over_training(made)
+    steps = BASE.train.steps
+    assert (first.step, last.step) == (0, steps - 1)
+    assert middle.step == pytest.approx(steps / 2, rel=0.01)
+    assert first.density == pytest.approx([2.0] * 25 + [0.0] * 25)
+    assert last.density == pytest.approx([0.0] * 25 + [2.0] * 25)
+    assert middle.density == pytest.approx([1.0] * 50, rel=0.01)
+    for curves in (first, middle, last):
+        assert integral(curves, curves.density) == pytest.approx(1)
+    assert len(curves_over_training(BASE)) == 1
+
+
+def test_a_change_with_the_learning_rate_is_shown_within_the_decay():
+    made = recipe(
+        "learning_rate.shape=wsd",
+        "learning_rate.warmup_steps=0",
+        "train.steps=1001",
+        time_sampler=Shifting(by="learning_rate"),
+    )
+    steps = [curves.step for curves in curves_over_training(made)]
+    assert steps[0] == 0
+    assert 850 <= steps[1] <= 950
+    assert steps[2] == 1000
+
+
+def test_a_change_at_once_has_no_middle_and_a_passing_one_is_not_missed():
+    abrupt = curves_over_training(recipe("train.steps=100", time_sampler=Shifting(by="abrupt")))
+    assert [curves.step for curves in abrupt] == [0, 99]
+    bump = curves_over_training(recipe("train.steps=101", time_sampler=Shifting(by="bump")))
+    assert [curves.step for curves in bump] == [0, 50, 100]
+    lines = training_lines(bump)
+    assert [line for line in lines if line.startswith("at step")] == [
+        "at step 0:", "at step 50:", "at step 100:",
+    ]  # fmt: skip
+
+
+def test_a_weighting_that_changes_is_shown_too():
+    @attrs.frozen(kw_only=True)
+    class Fading:
+        normalizer: str = "tokens"
+
+        def weight(self, *, t, step, **_):
+            return torch.full_like(t, 2.0) if step == 0 else torch.ones_like(t)
+
+    first, last = curves_over_training(recipe(loss_weighting=Fading()))
+    assert first.weight == pytest.approx([2 * w for w in last.weight])
+    assert first.density == last.density
+
+
+@pytest.mark.parametrize(
+    ("fact", "words"), [("token_counts", "its token counts"), ("vocab", "its vocabulary")]
+)
+def test_what_asks_for_the_text_has_no_curves_before_the_run(fact: str, words: str):
+    made = recipe(time_sampler=Asking(fact=fact))
+    reason = f"the time sampler is built from facts of the run: from {words}"
+    assert why_no_curves(made) == reason
+    with pytest.raises(ValueError, match=reason):
+        effective_curves(made)
+    assert why_no_curves(BASE) is None
+
+
+def test_a_sampler_that_adapts_is_shown_as_it_starts():
+    (curves,) = curves_over_training(recipe(time_sampler=Asking(fact="none")))
+    assert curves.density == pytest.approx([1.0] * 50)
+    assert "adapts" in curves.notes[0]
+    assert training_lines([curves])[-1] == f"note: {curves.notes[0]}"
+
+
+def test_a_component_may_remark_on_its_curves():
+    @attrs.frozen(kw_only=True)
+    class Mixed(type(BASE.objective)):  # type: ignore[misc]  # a class found at run time
+        remark: str = "half of the rows are trained otherwise"
+
+    assert effective_curves(recipe(objective=Mixed())).notes == (
+        "half of the rows are trained otherwise",
+    )

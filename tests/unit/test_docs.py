@@ -10,7 +10,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -21,11 +21,9 @@ import mdmkit
 from mdmkit import hookspecs, protocols
 from mdmkit.choices import all_choices
 from mdmkit.contracts import HOOKS
-from mdmkit.data.packing import PACKINGS, PackingOptions
-from mdmkit.data.tokenizers import TOKENIZERS, TokenizerOptions
 from mdmkit.options import DEFAULT_USE, METADATA_KEY
 from mdmkit.plugins import load_catalogue
-from mdmkit.recipe import Recipe, dump_recipe, load_recipe, recipe_names
+from mdmkit.recipe import CLOSED_TABLES, Recipe, dump_recipe, load_recipe, recipe_names
 from mdmkit.report.curves import effective_curves
 from mdmkit.scalars import WORDS
 
@@ -35,8 +33,7 @@ HOW = ROOT / "docs" / "how_a_run_works.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 CATALOGUE = load_catalogue({"MDMKIT_PLUGINS": "none"})
-CLOSED = {TokenizerOptions: ("tokenizer", TOKENIZERS), PackingOptions: ("packing", PACKINGS)}
-CHOICES = all_choices(CATALOGUE, CLOSED)
+CHOICES = all_choices(CATALOGUE, CLOSED_TABLES)
 BY_PROTOCOL = {point.protocol: hook for hook, point in HOOKS.items()}
 
 

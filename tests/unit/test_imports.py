@@ -17,11 +17,12 @@ REPOSITORY = PACKAGE.parent
 # A room imports from its own floor and the floors below it.
 FLOORS = (
     {"values", "errors", "files", "options", "suggest", "problems", "scalars", "protocols"},
-    {"hookspecs", "diffusion", "draws", "metrics_log", "validation_log", "environment"},
+    {"annotations", "hookspecs", "diffusion", "draws", "learning_rate"},
+    {"metrics_log", "validation_log", "environment"},
     {"contracts"},
     {"plugins", "choices"},
     {"structuring"},
-    {"data", "recipe", "recipe_files", "recipe_check"},
+    {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema"},
     {"network", "testing"},
     {"training", "evaluation", "report"},
     {"cli"},
@@ -130,6 +131,7 @@ def test_the_walk_sees_what_it_should(tmp_path: Path):
         (["check", "quickstart_bell", "lm1b_bell"], ["datasets", "torchmetrics"]),
         (["show", "quickstart_bell"], ["datasets", "torchmetrics"]),
         (["plugins"], ["datasets", "torchmetrics"]),
+        (["schema"], ["datasets", "torchmetrics", "jsonschema", "tensorboard"]),
         (["recipes"], ["torch", "datasets", "torchmetrics"]),
     ],
     ids=lambda value: " ".join(value),

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mdmkit.recipe import LearningRate, Optimizer
+from mdmkit.recipe import Optimizer
 from mdmkit.training.optimizer import (
     clip_gradients,
-    learning_rate_fraction,
     make_optimizer,
     step_where_finite,
 )
@@ -66,32 +65,3 @@ def test_clipping_scales_to_the_norm_and_returns_what_it_was(clip: float) -> Non
     assert norm.item() == pytest.approx(expected)
     after = torch.cat([p.grad.flatten() for p in module.parameters()]).norm().item()
     assert after == pytest.approx(min(expected, clip) if clip else expected, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("shape", "step", "expected"),
-    [
-        ("constant", 0, 0.1),
-        ("constant", 9, 1.0),
-        ("constant", 99, 1.0),
-        ("linear", 10, 1.0),
-        ("linear", 55, 0.6),  # halfway from 1 to 0.2
-        ("cosine", 55, 0.6),
-        ("cosine", 10, 1.0),
-        ("wsd", 79, 1.0),
-        ("wsd", 90, 0.6),
-        ("wsd", 80, 1.0),
-    ],
-)
-def test_learning_rate_shapes(shape: str, step: int, expected: float) -> None:
-    options = LearningRate(
-        shape=shape,  # type: ignore[arg-type]  # parametrised
-        warmup_steps=10,
-        final_fraction=0.2,
-        decay_fraction=0.2,
-    )
-    assert learning_rate_fraction(options, 100)(step) == pytest.approx(expected)
-
-
-def test_no_warmup_starts_at_the_peak() -> None:
-    assert learning_rate_fraction(LearningRate(warmup_steps=0), 10)(0) == 1.0
