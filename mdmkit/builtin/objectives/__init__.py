@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mdmkit.builtin.objectives.autoregressive import Autoregressive, shift_right
-from mdmkit.builtin.objectives.masked import MaskedDiffusion
-from mdmkit.builtin.objectives.mixed_causal import MixedCausal
+from mdmkit.builtin.objectives.autoregressive import (
+    Autoregressive,
+    LiveAutoregressive,
+    shift_right,
+)
+from mdmkit.builtin.objectives.masked import LiveMaskedDiffusion, MaskedDiffusion
+from mdmkit.builtin.objectives.mixed_causal import LiveMixedCausal, MixedCausal
 from mdmkit.hookspecs import hookimpl
 
-__all__ = ["Autoregressive", "MaskedDiffusion", "MixedCausal", "mdmkit_objectives", "shift_right"]
+__all__ = [
+    "Autoregressive",
+    "LiveAutoregressive",
+    "LiveMaskedDiffusion",
+    "LiveMixedCausal",
+    "MaskedDiffusion",
+    "MixedCausal",
+    "mdmkit_objectives",
+    "shift_right",
+]
 
 
 @hookimpl
