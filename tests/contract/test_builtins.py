@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mdmkit.builtin.mask_patterns import (
 )
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
-from mdmkit.builtin.schedules import Cosine, Linear
+from mdmkit.builtin.schedules import Cosine, Geometric, Linear, Polynomial
 from mdmkit.builtin.time_samplers import (
     Annealed,
     Bell,
@@ -85,6 +86,13 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Linear(), {}),
         (Linear(eps=1e-3), {"ends": (1.0, 1e-3)}),
         (Cosine(), {}),
+        (Polynomial(), {}),
+        (Polynomial(power=0.2), {}),
+        (Polynomial(power=1.0), {}),
+        (Polynomial(power=5.0), {}),
+        (Geometric(), {"ends": (math.exp(-1e-5), math.exp(-20.0))}),
+        (Geometric(sigma_min=1e-9, sigma_max=100.0), {"ends": (1 - 1e-9, 0.0)}),
+        (Geometric(sigma_min=1.0, sigma_max=1.5), {"ends": (math.exp(-1.0), math.exp(-1.5))}),
     ],
     "mdmkit_time_samplers": [
         (Uniform(), {}),

@@ -28,6 +28,13 @@ train(load_recipe(recipe, overrides), runs_dir=runs_dir, device="cpu")
 """
 
 
+# every time sampler that learns, of which each rank keeps its own copy
+ADAPTIVE = """time_sampler={use = "mixture", share = 0.3, \
+first = {use = "information_rate", warmup = 3, memory = 5, bins = 4}, \
+second = {use = "annealed", start = {use = "loss_adaptive", warmup = 0, memory = 5, bins = 4}, \
+end = {use = "clipped", min_width = 0.3}}}"""
+
+
 def train_on(ranks: int, recipe: Path, runs_dir: Path, *overrides: str) -> Path:
     """Train with `ranks` processes and return the run directory."""
     script = runs_dir.parent / "train.py"
@@ -62,6 +69,7 @@ def assert_same_curve(one: Path, other: Path) -> None:
     [
         ["train.steps=20"],
         ["train.steps=20", "train.micro_batch_size=2", "denoiser.tied=true"],
+        ["train.steps=20", ADAPTIVE],
         ["train.steps=20", 'objective.use="autoregressive"', 'sampler.use="autoregressive"'],
         # at most 3 causal rows for 4 micro-batches: some have none
         [
@@ -71,7 +79,7 @@ def assert_same_curve(one: Path, other: Path) -> None:
             "objective.anneal.end=0.8",
         ],
     ],
-    ids=["plain", "accumulated and tied", "autoregressive", "mixed causal"],
+    ids=["plain", "accumulated and tied", "adaptive times", "autoregressive", "mixed causal"],
 )
 def test_two_ranks_give_the_curve_of_one(
     tiny_recipe: Path, tmp_path: Path, changes: list[str]

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from mdmkit.builtin.denoisers import Dit
-from mdmkit.builtin.schedules import Cosine, Linear
+from mdmkit.builtin.schedules import Cosine, Geometric, Linear, Polynomial
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.diffusion import GridDensity, nelbo_weight, stratify, uniform_subset
 from mdmkit.training.ema import ema_decay
@@ -39,6 +39,33 @@ def test_the_cosine_weight_is_a_tangent() -> None:
     weight = nelbo_weight(schedule.alpha(T), schedule.dalpha(T))
     expected = math.pi / 2 * torch.tan(math.pi / 2 * (1 - T))
     torch.testing.assert_close(weight, expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 3.0])
+def test_the_weight_of_a_polynomial_schedule_is_its_power_over_t(power: float) -> None:
+    # MD4, arXiv 2406.04329, table 1
+    schedule = Polynomial(power=power)
+    weight = nelbo_weight(schedule.alpha(T), schedule.dalpha(T))
+    torch.testing.assert_close(weight, power / T, rtol=1e-6, atol=0)
+    torch.testing.assert_close(1 - schedule.alpha(T), T**power)
+
+
+def test_sigma_of_the_geometric_schedule() -> None:
+    schedule = Geometric(sigma_min=1e-4, sigma_max=25.0)
+    t = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64)
+    sigma = -schedule.alpha(t).log()
+    # equal steps of t multiply sigma by equal factors: 250000^(1/4) each
+    expected = [1e-4, 1e-4 * 250_000**0.25, 0.05, 25.0]
+    assert sigma.tolist() == pytest.approx(expected, rel=1e-9)
+    # MD4, table 1: −alpha'/(1 − alpha) = sigma·ln(max/min)/(exp(sigma) − 1)
+    weight = nelbo_weight(schedule.alpha(t), schedule.dalpha(t))
+    torch.testing.assert_close(weight, sigma * math.log(250_000) / sigma.expm1(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (1.0, 0.5)])
+def test_a_geometric_schedule_that_does_not_grow_is_refused(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match=f"above sigma_min: got sigma_min = {low:g} and"):
+        Geometric(sigma_min=low, sigma_max=high)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ class LiveLossAdaptive(OnlineDensity):
 
 @frozen(kw_only=True)
 class Clipped:
-    """t uniform on an interval that every validation chooses anew (BD3-LM, arXiv 2503.09573, §5).
+    """t uniform on an interval that every validation chooses anew (BD3-LM, arXiv 2503.09573).
 
     What is minimised is the variance, over validation blocks and over t uniform on the interval,
     of a row's contribution to the NELBO: its summed cross-entropy over t·L. It is estimated from
