@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
+import tomli_w
 from attrs import frozen
 
 from mdmkit.errors import RecipeError
@@ -12,6 +15,9 @@ from mdmkit.hookspecs import hookimpl
 from mdmkit.metrics_log import MetricsLog
 from mdmkit.options import option
 from mdmkit.protocols import RunInfo
+
+if TYPE_CHECKING:
+    from mdmkit.builtin.tensorboard_log import TensorBoardLog
 
 
 @frozen(kw_only=True)
@@ -43,7 +49,41 @@ class Jsonl:
         return MetricsLog(target)
 
 
+@frozen(kw_only=True)
+class TensorBoard:
+    """Event files for TensorBoard: a scalar for each figure, and the recipe as text.
+
+    Look at them with ``tensorboard --logdir runs``. It needs the package of that name:
+    ``pip install 'mdmkit[tensorboard]'``. Figures are kept in float32; what is not finite is
+    left out.
+    """
+
+    folder: str = option("tensorboard", doc="where the files go, inside the run directory")
+
+    def build(self, run: RunInfo) -> TensorBoardLog:
+        """The live tracker.
+
+        Raises:
+            RecipeError: where the package is missing, and for a folder that is not one of its own
+                inside the run directory.
+        """
+        path = PurePath(self.folder)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise RecipeError(
+                'tracker "tensorboard", folder: expected a path inside the run directory, got '
+                f'"{self.folder}"'
+            )
+        if find_spec("tensorboard") is None:
+            raise RecipeError(
+                'tracker "tensorboard": the package tensorboard is not installed; '
+                "run: pip install 'mdmkit[tensorboard]'"
+            )
+        from mdmkit.builtin.tensorboard_log import TensorBoardLog  # needs the package
+
+        return TensorBoardLog(run.directory / path, tomli_w.dumps(run.recipe))
+
+
 @hookimpl
 def mdmkit_trackers() -> Mapping[str, type]:
     """The trackers of this module."""
-    return {"jsonl": Jsonl}
+    return {"jsonl": Jsonl, "tensorboard": TensorBoard}

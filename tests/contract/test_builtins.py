@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mdmkit.builtin import weightings
 from mdmkit.builtin.annealing import Annealing
@@ -36,7 +37,7 @@ from mdmkit.builtin.time_samplers import (
     Uniform,
     Window,
 )
-from mdmkit.builtin.trackers import Jsonl
+from mdmkit.builtin.trackers import Jsonl, TensorBoard
 from mdmkit.builtin.weightings import (
     Elbo,
     Flat,
@@ -195,7 +196,7 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
 }
 # by hook: components and the settings of their check; corpora and trackers need files
 
-NEED_FILES = {StateOfTheUnion, Text, Hub, Lm1b, Jsonl}
+NEED_FILES = {StateOfTheUnion, Text, Hub, Lm1b, Jsonl, TensorBoard}
 
 BUILTINS = [pytest.param(cls, id=f"{hook}-{name}") for hook, name, cls in builtins()]
 CASES = [
@@ -297,4 +298,24 @@ def test_tracker(tmp_path: Path) -> None:
         Jsonl(file="deeper/extra.jsonl"),
         directory=tmp_path,
         read=lambda directory: read_metrics(directory / "deeper" / "extra.jsonl"),
+    )
+
+
+def read_events(folder: Path) -> list[dict[str, float]]:
+    """The scalars of a folder of event files, line by line; they are float32."""
+    lines: dict[int, list[tuple[str, float]]] = {}
+    events = EventAccumulator(str(folder)).Reload()
+    for name in events.Tags()["scalars"]:
+        for scalar in events.Scalars(name):
+            lines.setdefault(scalar.step, []).append((name, round(scalar.value, 6)))
+    assert all(len(dict(line)) == len(line) for line in lines.values())  # nothing comes twice
+    return [{"step": step, **dict(line)} for step, line in sorted(lines.items())]
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    check_component(
+        "mdmkit_trackers",
+        TensorBoard(folder="deeper/events"),
+        directory=tmp_path,
+        read=lambda directory: read_events(directory / "deeper" / "events"),
     )
