@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import PurePath
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
 
 from attrs import frozen
 
 from mdmkit.errors import RecipeError
 from mdmkit.hookspecs import hookimpl
-from mdmkit.metrics_log import MetricsLog
+from mdmkit.metrics_log import MetricsLog, read_metrics
 from mdmkit.options import option
 from mdmkit.protocols import RunInfo
 
@@ -47,3 +48,9 @@ class Jsonl:
 def mdmkit_trackers() -> Mapping[str, type]:
     """The trackers of this module."""
     return {"jsonl": Jsonl}
+
+
+def contract_examples(directory: Path) -> Iterator[tuple[Jsonl, dict[str, Any]]]:  # noqa: ARG001
+    """What `mdmkit.testing` tries, and how it reads back what was tracked."""
+    file = "deeper/extra.jsonl"
+    yield Jsonl(file=file), {"read": lambda run: read_metrics(run / file)}
