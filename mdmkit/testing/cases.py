@@ -94,8 +94,11 @@ def _empty_case(source: Source, broken: BrokenPlugin | None) -> Case:
 def _origin(broken: BrokenPlugin) -> list[str]:
     """Where the plugin itself failed, if it was not us who found fault with it."""
     places = re.findall(r'File "(.+)", line (\d+), in (.+)\n', broken.traceback)
-    own = [place for place in places[-1:] if not Path(place[0]).is_relative_to(PACKAGE)]
-    return [f"{file}:{line}, in {name}" for file, line, name in own]
+    return [
+        f"{file}:{line}, in {name}"
+        for file, line, name in places[-1:]
+        if not file.startswith("<") and not Path(file).is_relative_to(PACKAGE)
+    ]
 
 
 def _break(about: str, clause: str, found: str) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,7 @@ from mdmkit.builtin.schedules import Cosine, Linear
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.builtin.trackers import Jsonl
 from mdmkit.builtin.weightings import Elbo, Flat, InverseT
-from mdmkit.metrics_log import read_metrics
-from mdmkit.testing import CHECKS, check_component, check_options, objective_context
+from mdmkit.testing import CHECKS, check_all, check_component, objective_context
 from mdmkit.values import Vocabulary
 
 MODULES = {
@@ -103,11 +101,11 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Nelbo(split="test", blocks=5), {}),
     ],
 }
-# by hook: components and the settings of their check; corpora and trackers need files
+# by hook: components and the settings of their check, more than their modules give as examples;
+# corpora and trackers need files, which theirs make
 
 NEED_FILES = {StateOfTheUnion, Text, Hub, Lm1b, Jsonl}
 
-BUILTINS = [pytest.param(cls, id=f"{hook}-{name}") for hook, name, cls in builtins()]
 CASES = [
     pytest.param(hook, component, settings, id=f"{hook}-{component}")
     for hook, cases in CONFIGURATIONS.items()
@@ -124,9 +122,10 @@ def test_no_built_in_component_goes_unchecked() -> None:
     assert {cls for _, _, cls in builtins()} == checked | NEED_FILES
 
 
-@pytest.mark.parametrize("cls", BUILTINS)
-def test_options(cls: type) -> None:
-    check_options(cls)
+@pytest.mark.parametrize("module", MODULES.values())
+def test_everything_that_a_module_registers(module: str) -> None:
+    """With the examples that the module gives: `pytest --mdmkit-contract mdmkit` does the same."""
+    check_all(module)
 
 
 @pytest.mark.parametrize(("hook", "component", "settings"), CASES)
@@ -154,42 +153,3 @@ def test_masked_diffusion_of_other_parts(parts: dict[str, Any]) -> None:
 def test_autoregressive_without_bos_or_eos() -> None:
     context = evolve(objective_context(), vocab=Vocabulary(size=7, mask_id=2))
     CHECKS["mdmkit_objectives"](Autoregressive(), context=context)
-
-
-def test_embedded_corpus() -> None:
-    check_component(
-        "mdmkit_corpora", StateOfTheUnion(), splits=("train", "validation", "test"), documents=10
-    )
-
-
-def test_text_corpus(tmp_path: Path) -> None:
-    for split in ("train", "validation"):
-        (tmp_path / f"{split}.txt").write_text(f"one {split}\n\ntwo\n\nthree\n")
-    corpus = Text(
-        train=str(tmp_path / "train.txt"),
-        validation=str(tmp_path / "validation.txt"),
-        document="blank_line",
-    )
-    check_component("mdmkit_corpora", corpus, splits=("train", "validation"))
-
-
-@pytest.mark.parametrize("kind", ["hub", "lm1b"])
-def test_local_copies_of_hub_corpora(tmp_path: Path, kind: str) -> None:
-    for split in ("train", "test"):
-        folder = tmp_path / "plain_text" / split
-        folder.mkdir(parents=True)
-        (folder / "0000.jsonl").write_text(f'{{"text": "{split} one"}}\n{{"text": "two"}}\n')
-    copies = {
-        "hub": Hub(dataset="owner/name", config="plain_text", path=str(tmp_path)),
-        "lm1b": Lm1b(path=str(tmp_path)),
-    }
-    check_component("mdmkit_corpora", copies[kind], splits=("train", "test"))
-
-
-def test_tracker(tmp_path: Path) -> None:
-    check_component(
-        "mdmkit_trackers",
-        Jsonl(file="deeper/extra.jsonl"),
-        directory=tmp_path,
-        read=lambda directory: read_metrics(directory / "deeper" / "extra.jsonl"),
-    )
