@@ -218,15 +218,13 @@ class TooMuch(Independent):
 
 @frozen(kw_only=True)
 class Remembers(Independent):
-    """Masks by the noise of the call before."""
+    """Masks by the latest step that it was ever asked for."""
 
-    before: list[float] = field(factory=list, init=False, eq=False, repr=False)
+    steps: list[int] = field(factory=list, init=False, eq=False, repr=False)
 
-    def mask(self, *, row_noise: Tensor, rate: Tensor, step: int, **rest: Any) -> Tensor:
-        changed = bool(self.before) and self.before[-1] != step
-        self.before.append(step)
-        mask = super().mask(rate=rate, **rest)
-        return mask.flip(1) & rest["maskable"] if changed else mask
+    def mask(self, *, step: int, noise: Tensor, **rest: Any) -> Tensor:
+        self.steps.append(step)
+        return super().mask(noise=noise.roll(max(self.steps), 1), **rest)
 
 
 @frozen(kw_only=True)
