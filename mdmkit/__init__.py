@@ -1,7 +1,7 @@
 """Train masked diffusion language models from typed recipes and plugins.
 
-The public names are imported on first use, so that ``import mdmkit`` (and with it every
-plugin module and ``mdmkit --help``) does not pull in torch.
+The public names are imported on first use, so that ``import mdmkit`` is next to nothing: every
+plugin module, ``mdmkit --help`` and, through our pytest plugin, every start of pytest pay for it.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mdmkit.errors import (
-    CheckpointError,
-    DataError,
-    MdmkitError,
-    PluginError,
-    RecipeError,
-    TrainingError,
-)
-from mdmkit.hookspecs import hookimpl
-from mdmkit.options import component, option
-
 if TYPE_CHECKING:
+    from mdmkit.errors import (
+        CheckpointError,
+        DataError,
+        MdmkitError,
+        PluginError,
+        RecipeError,
+        TrainingError,
+    )
     from mdmkit.evaluation.evaluate import evaluate
     from mdmkit.evaluation.generate import sample
+    from mdmkit.hookspecs import hookimpl
+    from mdmkit.options import component, option
     from mdmkit.recipe import Recipe, load_recipe
     from mdmkit.training.loop import train
 
@@ -47,9 +46,18 @@ __all__ = [
 ]
 
 _LAZY = {
+    "CheckpointError": "mdmkit.errors",
+    "DataError": "mdmkit.errors",
+    "MdmkitError": "mdmkit.errors",
+    "PluginError": "mdmkit.errors",
     "Recipe": "mdmkit.recipe",
+    "RecipeError": "mdmkit.errors",
+    "TrainingError": "mdmkit.errors",
+    "component": "mdmkit.options",
     "evaluate": "mdmkit.evaluation.evaluate",
+    "hookimpl": "mdmkit.hookspecs",
     "load_recipe": "mdmkit.recipe",
+    "option": "mdmkit.options",
     "sample": "mdmkit.evaluation.generate",
     "train": "mdmkit.training.loop",
 }
@@ -57,5 +65,6 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+        found = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return found
     raise AttributeError(f"module 'mdmkit' has no attribute {name!r}")

@@ -101,8 +101,14 @@ class Catalogue:
 
 
 @frozen(kw_only=True)
-class _Source:
-    """Something that can be registered: where it is and how it is imported."""
+class Source:
+    """Something that can be registered: where it is and how it is imported.
+
+    Attributes:
+        distribution, version: what it is part of.
+        entry: its name there: of the entry point (for ours, of the module).
+        load: imports it and returns the plugin object, mostly a module.
+    """
 
     distribution: str
     version: str
@@ -122,10 +128,36 @@ def load_catalogue(environ: Mapping[str, str] = os.environ) -> Catalogue:
         PluginError: where two plugins give one name to two components of a hook, or
             ``MDMKIT_PLUGINS`` names a distribution that provides no plugin.
     """
-    return build_catalogue([*_builtin_sources(), *_installed_sources(environ)])
+    return build_catalogue([*builtin_sources(), *_installed_sources(environ)])
 
 
-def build_catalogue(sources: Iterable[_Source]) -> Catalogue:
+def sources_of(distribution: str) -> tuple[Source, ...]:
+    """The plugins of one installed distribution; of ours, the built-in modules.
+
+    Raises:
+        PluginError: where it has none; the message says which distributions have.
+    """
+    key = _normalized(distribution)
+    if key == DISTRIBUTION:
+        return tuple(builtin_sources())
+    providers = _providers()
+    if key in providers:
+        return tuple(_sources(providers[key]))
+    known = [DISTRIBUTION, *providers]
+    try:
+        version = metadata.version(distribution)
+    except (metadata.PackageNotFoundError, ValueError):
+        problem = f'no distribution "{distribution}" is installed'
+        problem += did_you_mean(key, known) or ";"
+    else:
+        problem = (
+            f"{distribution} {version} is installed, but provides no plugin: it has no entry "
+            f'point in the group "{ENTRY_POINT_GROUP}";'
+        )
+    raise PluginError(f"{problem} distributions with plugins: {', '.join(known)}")
+
+
+def build_catalogue(sources: Iterable[Source]) -> Catalogue:
     """Register each source in turn and keep what it provides, or why it could not."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -142,7 +174,7 @@ def build_catalogue(sources: Iterable[_Source]) -> Catalogue:
     return Catalogue(components=tuple(components), broken=tuple(broken))
 
 
-def _load(manager: pluggy.PluginManager, source: _Source) -> list[Component]:
+def _load(manager: pluggy.PluginManager, source: Source) -> list[Component]:
     """Import, register, check and ask one plugin; a plugin that fails is unregistered again."""
     plugin = source.load()
     name = f"{source.distribution}:{source.entry}"
@@ -173,7 +205,7 @@ def _check_hook_names(manager: pluggy.PluginManager, plugin: object) -> None:
 
 
 def _components(
-    manager: pluggy.PluginManager, plugin: object, source: _Source
+    manager: pluggy.PluginManager, plugin: object, source: Source
 ) -> Iterator[Component]:
     """Ask each of a plugin's implementations by itself, so that every component has an owner."""
     for caller in manager.get_hookcallers(plugin) or []:
@@ -195,7 +227,7 @@ def _components(
                 )
 
 
-def _broken(source: _Source, error: BaseException) -> BrokenPlugin:
+def _broken(source: Source, error: BaseException) -> BrokenPlugin:
     own = isinstance(error, PluginError | pluggy.PluginValidationError)
     return BrokenPlugin(
         distribution=source.distribution,
@@ -228,9 +260,10 @@ def _owner(component: Component) -> str:
     return f"{component.distribution} {component.version} ({component.plugin})"
 
 
-def _builtin_sources() -> Iterator[_Source]:
+def builtin_sources() -> Iterator[Source]:
+    """Our own modules."""
     for module in BUILTINS:
-        yield _Source(
+        yield Source(
             distribution=DISTRIBUTION,
             version=__version__,
             entry=module,
@@ -238,17 +271,20 @@ def _builtin_sources() -> Iterator[_Source]:
         )
 
 
-def _installed_sources(environ: Mapping[str, str]) -> Iterator[_Source]:
+def _installed_sources(environ: Mapping[str, str]) -> Iterator[Source]:
     providers = _providers()
     for key in _wanted(environ.get(RESTRICT, ""), providers):
-        distribution = providers[key]
-        for entry in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
-            yield _Source(
-                distribution=distribution.name,
-                version=distribution.version,
-                entry=entry.name,
-                load=entry.load,
-            )
+        yield from _sources(providers[key])
+
+
+def _sources(distribution: metadata.Distribution) -> Iterator[Source]:
+    for entry in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
+        yield Source(
+            distribution=distribution.name,
+            version=distribution.version,
+            entry=entry.name,
+            load=entry.load,
+        )
 
 
 def _providers() -> dict[str, metadata.Distribution]:

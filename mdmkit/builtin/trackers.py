@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from pathlib import PurePath
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 from attrs import frozen
 
 from mdmkit.errors import RecipeError
 from mdmkit.hookspecs import hookimpl
-from mdmkit.metrics_log import MetricsLog
+from mdmkit.metrics_log import MetricsLog, read_metrics
 from mdmkit.options import option
 from mdmkit.protocols import RunInfo
 
@@ -87,3 +87,30 @@ class TensorBoard:
 def mdmkit_trackers() -> Mapping[str, type]:
     """The trackers of this module."""
     return {"jsonl": Jsonl, "tensorboard": TensorBoard}
+
+
+def contract_examples(directory: Path) -> Iterator[tuple[Any, dict[str, Any]]]:  # noqa: ARG001
+    """What `mdmkit.testing` tries, and how it reads back what was tracked."""
+    file = "deeper/extra.jsonl"
+    yield Jsonl(file=file), {"read": lambda run: read_metrics(run / file)}
+    folder = "deeper/events"
+    yield TensorBoard(folder=folder), {"read": lambda run: _read_events(run / folder)}
+
+
+def _read_events(folder: Path) -> list[dict[str, float]]:
+    """The scalars of a folder of event files, line by line; they are float32.
+
+    Raises:
+        ValueError: where a figure is there twice for one step.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lines: dict[int, dict[str, float]] = {}
+    events = EventAccumulator(str(folder)).Reload()
+    for name in events.Tags()["scalars"]:
+        for scalar in events.Scalars(name):
+            line = lines.setdefault(scalar.step, {"step": scalar.step})
+            if name in line:
+                raise ValueError(f"{folder}: {name} is there twice for step {scalar.step}")
+            line[name] = round(scalar.value, 6)
+    return [line for _, line in sorted(lines.items())]

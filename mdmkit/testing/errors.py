@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from attrs import frozen
 
@@ -19,6 +21,21 @@ class ContractError(AssertionError):
     def __init__(self, component: str, clause: str, found: str) -> None:
         self.component, self.clause, self.found = component, clause, found
         super().__init__(f"{component}: the contract says: {clause}; found: {found}")
+
+
+class ContractsError(AssertionError):
+    """Some of the components of a module break their contracts.
+
+    Attributes:
+        errors: what was raised, by what was checked: ``time_samplers::triangle[power=0.5]``. A
+            `ContractError`, or whatever the component itself raised.
+    """
+
+    def __init__(self, owner: str, errors: Mapping[str, Exception], checked: int) -> None:
+        self.errors = dict(errors)
+        parts = [f"{owner} fails {len(errors)} of {checked} contract checks"]
+        parts += [f"{owner}::{place}\n{explain(error)}" for place, error in errors.items()]
+        super().__init__("\n\n".join(parts))
 
 
 @frozen
@@ -52,3 +69,25 @@ class Contract:
             raise ContractError(
                 self.component, clause, found if isinstance(found, str) else found()
             )
+
+
+def explain(error: BaseException) -> str:
+    """An error of a check in a few lines: clause and numbers, or where the component failed."""
+    if isinstance(error, ContractError):
+        lines = [error.component, f"the contract says: {error.clause}", f"found: {error.found}"]
+    else:
+        lines = [f"the check ran into {type(error).__name__}: {error}", *_frames(error)]
+    return "\n".join(f"    {line}" for text in lines for line in text.splitlines())
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Where it was raised, the innermost last, without the frames of the checks and their callers.
+
+    What was raised before any check (by a plugin's own function) keeps all its frames.
+    """
+    here = Path(__file__).parent
+    frames = list(traceback.extract_tb(error.__traceback__))
+    ours = [number for number, frame in enumerate(frames) if Path(frame.filename).parent == here]
+    frames = [f for number, f in enumerate(frames) if number > min(ours, default=-1)]
+    frames = [frame for frame in frames if Path(frame.filename).parent != here]
+    return [f"{f.filename}:{f.lineno}, in {f.name}: {f.line}" for f in frames[-4:]]

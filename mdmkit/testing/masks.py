@@ -19,6 +19,8 @@ from mdmkit.testing.facts import GlobalGenerator, live
 SIGMAS = 5.0
 """Standard errors that an estimate may be away from its expectation."""
 RATES = (0.04, 0.15, 0.5, 0.83, 0.97)
+STEPS = (0, 50, 1000)
+"""The start, the middle, and past the end of the 100 steps of `run_facts`."""
 
 
 @frozen(kw_only=True)
@@ -62,6 +64,7 @@ def check_mask_pattern(
     pattern: MaskPattern | Any,
     *,
     rates: Iterable[float] = RATES,
+    steps: Iterable[int] = STEPS,
     length: int = 24,
     rows: int = 8192,
     seed: int = 0,
@@ -71,6 +74,7 @@ def check_mask_pattern(
 
     Args:
         pattern: the component, or options with ``build(facts)``.
+        steps: optimizer steps at which to look.
         rates: mask rates at which frequencies are compared with what the pattern states.
         length: L.
         rows: rows a rate; the more, the smaller the error that is noticed.
@@ -92,25 +96,30 @@ def check_mask_pattern(
         "every_context is a bool",
         repr(pattern.every_context),
     )
-    _check_mask(contract, pattern, length, seed)
+    steps = tuple(steps)
+    for step in steps:
+        _check_mask(contract, pattern, length, seed, step)
     full = torch.ones(1, length, dtype=torch.bool)
     gappy = full & (torch.arange(length) % 3 != 1)
-    for number, (rate, maskable) in enumerate(itertools.product(rates, (full, gappy))):
+    settings = itertools.product(steps, rates, (full, gappy))
+    for number, (step, rate, maskable) in enumerate(settings):
         asked = torch.full((rows - rows % group,), rate, dtype=torch.float64)
         trial = _Trial.draw(asked, maskable, group, seed + number)
-        _check_rate(contract, pattern, trial)
-        mask = trial.mask(pattern)
+        mask = trial.mask(pattern, step=step)
+        _check_rate(contract, pattern, trial, mask, step)
         if group > 1:  # a twin's count follows from a rate of its own
             own = pattern.rate(trial.rate, trial.member, trial.maskable.sum(-1))
             trial = attrs.evolve(trial, rate=own)
         for member in range(group):
             mine = trial.member == member
             _CHECKS_BY_LAW[law](contract, trial.of_rows(mine), mask[mine])
-    if pattern.every_context:
-        _check_every_context(contract, pattern, seed)
+    for step in steps if pattern.every_context else ():
+        _check_every_context(contract, pattern, seed, step)
 
 
-def _check_mask(contract: Contract, pattern: MaskPattern, length: int, seed: int) -> None:
+def _check_mask(
+    contract: Contract, pattern: MaskPattern, length: int, seed: int, step: int
+) -> None:
     """Shape, type, subset; a function of its arguments, row by row."""
     rows = 12 * pattern.group
     source = torch.Generator().manual_seed(seed)
@@ -120,7 +129,7 @@ def _check_mask(contract: Contract, pattern: MaskPattern, length: int, seed: int
     trial = _Trial.draw(rates, maskable, pattern.group, seed)
     copies = {name: part.clone() for name, part in attrs.asdict(trial).items()}
     generator = GlobalGenerator.now()
-    mask = trial.mask(pattern)
+    mask = trial.mask(pattern, step=step)
     contract.require(
         mask.shape == maskable.shape and mask.dtype == torch.bool,
         "mask returns [B, L] bool",
@@ -131,29 +140,36 @@ def _check_mask(contract: Contract, pattern: MaskPattern, length: int, seed: int
         "the mask is a subset of maskable",
         lambda: f"{int((mask & ~maskable).sum())} positions outside are masked",
     )
-    same = torch.equal(mask, trial.mask(pattern)) and generator.untouched()
+    trial.mask(pattern, step=step + 1)  # a call that must leave no trace
+    same = torch.equal(mask, trial.mask(pattern, step=step)) and generator.untouched()
     clause = "the mask is a function of its arguments"
-    contract.require(same, clause, "another mask, or torch's own generator in use")
+    found = f"another mask, or torch's own generator in use, at step {step}"
+    contract.require(same, clause, found)
     kept = all(torch.equal(copies[name], part) for name, part in attrs.asdict(trial).items())
     contract.require(kept, "mask leaves its arguments alone", "an argument was changed")
     order = torch.arange(rows).flip(0)[: rows - 2]  # another order, and two rows away
     contract.require(
-        torch.equal(trial.mask(pattern, order), mask[order]),
+        torch.equal(trial.mask(pattern, order, step), mask[order]),
         "a row's mask does not depend on the other rows",
         "other masks for some of the rows in another order",
     )
 
 
-def _check_rate(contract: Contract, pattern: MaskPattern, trial: _Trial) -> None:
+def _check_rate(
+    contract: Contract, pattern: MaskPattern, trial: _Trial, mask: Tensor, step: int
+) -> None:
     """The frequency of masking, by member and position, is what ``rate`` states."""
     size = trial.maskable.sum(-1)
     stated = pattern.rate(trial.rate, trial.member, size)
     inside = stated.shape == trial.rate.shape and bool(((stated >= 0) & (stated <= 1)).all())
     contract.require(inside, "rate returns probabilities [B]", lambda: repr(stated))
-    mask = trial.mask(pattern)
+    asked = float(trial.rate[0])
     for member in range(pattern.group):
         mine = trial.member == member
         expected, where = float(stated[mine][0]), trial.maskable[0]
+        twin = pattern.group == 1 or min(abs(expected - asked), abs(expected - 1 + asked)) < 1e-6
+        clause = "the rate of a twin is the rate asked for, or 1 minus it"
+        contract.require(twin, clause, f"{expected:g} for {asked:g}, member {member}")
         error = math.sqrt(expected * (1 - expected) / int(mine.sum()))
         found = mask[mine].double().mean(0)[where]
         worst = int((found - expected).abs().argmax())
@@ -162,8 +178,8 @@ def _check_rate(contract: Contract, pattern: MaskPattern, trial: _Trial) -> None
             gap <= SIGMAS * error + 1e-6,
             "each maskable position is masked with probability rate(rate, member, size)",
             f"frequency {float(found[worst]):.5f} at maskable position {worst} of {len(found)}, "
-            f"stated {expected:.5f} ± {error:.5f} (asked for {float(trial.rate[0]):g}, "
-            f"member {member})",
+            f"stated {expected:.5f} ± {error:.5f} (asked for {asked:g}, member "
+            f"{member}, step {step})",
         )
 
 
@@ -212,16 +228,19 @@ def _check_nothing(contract: Contract, trial: _Trial, mask: Tensor) -> None:
 _CHECKS_BY_LAW = {"binomial": _check_binomial, "ceiling": _check_ceiling, "other": _check_nothing}
 
 
-def _check_every_context(contract: Contract, pattern: MaskPattern, seed: int) -> None:
+def _check_every_context(contract: Contract, pattern: MaskPattern, seed: int, step: int) -> None:
     """Every set of at least one masked position of four turns up, at some rate."""
     length, rows = 4, 16384 - 16384 % pattern.group
     rates = torch.linspace(0.05, 0.95, rows, dtype=torch.float64)
     everywhere = torch.ones(1, length, dtype=torch.bool)
-    mask = _Trial.draw(rates, everywhere, pattern.group, seed).mask(pattern)
+    mask = _Trial.draw(rates, everywhere, pattern.group, seed).mask(pattern, step=step)
     seen = set((mask.long() @ (2 ** torch.arange(length))).tolist())
     missing = sorted(set(range(1, 2**length)) - seen)
     contract.require(
         not missing,
         "every_context: every set of visible tokens stays possible",
-        lambda: f"of 4 positions the set {missing[0]:04b} was never masked in {rows} rows",
+        lambda: (
+            f"of 4 positions the set {missing[0]:04b} was never masked in {rows} rows at "
+            f"step {step}"
+        ),
     )

@@ -105,6 +105,7 @@ def check_denoiser(
     )
     _check_shapes(subject)
     _check_rows(subject)
+    _check_memory(subject)
     for feature, check in _CHECKS_BY_FEATURE.items():
         if feature in supports:
             check(subject)
@@ -149,7 +150,10 @@ def _check_shapes(subject: _Subject) -> None:
     t = torch.full((len(tokens),), 0.5)
     with torch.no_grad():
         h = subject.network(tokens, t=t, attention=Attention())
+        alone = torch.stack([subject.network.unembed(h[:, i]) for i in range(h.shape[1])], 1)
         some = subject.network.unembed(h[:, ::2].reshape(-1, h.shape[-1]))
+    clause = "predictions factorise over positions: unembed of one does not look at the others"
+    subject.require_same(clause, alone, logits)
     subject.require_same(
         "unembed works on [N, D] as on [B, L, D]",
         some.view(len(tokens), -1, subject.vocab.size),
@@ -164,6 +168,18 @@ def _check_rows(subject: _Subject) -> None:
     first[0] = True
     subject.require_same(clause, subject.logits(subject.changed(first)), logits, ~first)
     subject.require_same(clause, subject.logits(tokens[:1]), logits[:1])
+
+
+def _check_memory(subject: _Subject) -> None:
+    """Having been shown the clean text, the network says the same of the masked one as before."""
+    hidden = torch.arange(subject.tokens.shape[1]).expand_as(subject.tokens) % 2 == 0
+    clean = (subject.tokens + 3) % (subject.vocab.size - 1)  # a text that it has not seen yet
+    clean = clean + (clean >= subject.vocab.mask_id)
+    xt = torch.where(hidden, subject.vocab.mask_id, clean)
+    before = subject.logits(xt)
+    subject.logits(clean)
+    clause = "a prediction depends on xt (and t) alone, not on text that was seen before"
+    subject.require_same(clause, subject.logits(xt), before)
 
 
 def _check_causal(subject: _Subject) -> None:

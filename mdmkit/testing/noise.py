@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -74,7 +75,7 @@ def check_time_sampler(
     tolerance: float = TOLERANCE,
     facts: RunFacts | None = None,
 ) -> None:
-    """Check the densities at some steps, and ``observe`` where there is one.
+    """Check the densities at some steps, and ``observe`` and ``validated`` where there are any.
 
     Args:
         sampler: the component, or options with ``build(facts)``.
@@ -89,8 +90,8 @@ def check_time_sampler(
     sampler = live(options, facts)
     for step in steps:
         _check_density(contract, sampler.at(step), tolerance)
-    if hasattr(sampler, "observe"):
-        _check_observe(contract, options, sampler, tolerance, facts)
+    if hasattr(sampler, "observe") or hasattr(sampler, "validated"):
+        _check_learning(contract, options, sampler, tolerance, facts)
 
 
 def _check_density(contract: Contract, density: Density, tolerance: float) -> None:
@@ -150,7 +151,7 @@ def _gauss_legendre() -> tuple[Tensor, Tensor]:
     return (points + 1) / 2, vectors[0] ** 2
 
 
-def _check_observe(
+def _check_learning(
     contract: Contract,
     options: Any,
     sampler: TimeSampler,
@@ -158,24 +159,51 @@ def _check_observe(
     facts: RunFacts | None,
 ) -> None:
     """A sampler that adapts keeps its contract, and its state can be saved and put back."""
-    for name in ("state_dict", "load_state_dict"):
+    for does, has in itertools.product(("observe", "validated"), ("state_dict", "load_state_dict")):
         contract.require(
-            hasattr(sampler, name), "a sampler with observe is Stateful", f"it lacks {name}"
+            hasattr(sampler, has) or not hasattr(sampler, does),
+            f"a sampler with {does} is Stateful",
+            f"it lacks {has}",
         )
-    facts = facts or run_facts()
-    u = (torch.arange(facts.global_batch_size, dtype=torch.float64) + 0.5) / facts.global_batch_size
+    facts, learner = facts or run_facts(), cast("Any", sampler)
+    u = _middles(facts.global_batch_size)
+    first = live(options, facts).at(0).icdf(u)
     for step in range(3):
-        t = sampler.at(step).icdf(u)
-        count = (t * facts.length).ceil()
-        cast("Any", sampler).observe(t, count * (1 + 3 * t), count)
-        _check_density(contract, sampler.at(step + 1), tolerance)
+        if hasattr(sampler, "observe"):
+            _tell(contract, "observe", learner.observe, sampler.at(step).icdf(u), facts.length)
+            _check_density(contract, sampler.at(step + 1), tolerance)
+        if hasattr(sampler, "validated"):
+            _tell(contract, "validated", learner.validated, _middles(96), facts.length)
+            _check_density(contract, sampler.at(step + 1), tolerance)
     other = live(options, facts)
-    other.load_state_dict(cast("Any", sampler).state_dict())
+    contract.require(
+        torch.equal(other.at(0).icdf(u), first),
+        "what one live sampler learns stays its own",
+        "another one of the same options begins with other quantiles",
+    )
+    other.load_state_dict(learner.state_dict())
     contract.require(
         torch.equal(other.at(3).icdf(u), sampler.at(3).icdf(u)),
         "a saved and loaded state goes on the same",
         "other quantiles after load_state_dict(state_dict())",
     )
+
+
+def _middles(n: int) -> Tensor:
+    return (torch.arange(n, dtype=torch.float64) + 0.5) / n
+
+
+def _tell(
+    contract: Contract, name: str, learn: Callable[..., None], t: Tensor, length: int
+) -> None:
+    """One round of statistics: about 1 + 3t nats a masked token, and some scatter."""
+    count = (t * length).ceil()
+    nll = count * (1 + 3 * t) * (1 + 0.2 * torch.cos(40 * t))
+    given = (t, nll, count)
+    copies = [part.clone() for part in given]
+    learn(*given)
+    kept = all(torch.equal(part, copy) for part, copy in zip(given, copies, strict=True))
+    contract.require(kept, f"{name} leaves its arguments alone", "an argument was changed")
 
 
 def _check_elementwise(

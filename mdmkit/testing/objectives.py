@@ -22,7 +22,7 @@ from mdmkit.testing.facts import (
     random_batch,
 )
 from mdmkit.testing.networks import FEATURES
-from mdmkit.values import Batch, MixedNoised, Noised, Vocabulary
+from mdmkit.values import Batch, Bound, MixedNoised, Noised, Vocabulary
 
 _ROWS, _LENGTH = 12, 8
 _SIGMAS = 5.0
@@ -286,6 +286,7 @@ def _check_bound(subject: _Subject) -> None:
             contract.require(
                 torch.equal(bound.tokens, scored), "Bound.tokens counts the scored tokens", "no"
             )
+            _check_masked(contract, bound)
             nats[step] = bound.nats
             if subject.objective.exact:
                 break
@@ -297,6 +298,23 @@ def _check_bound(subject: _Subject) -> None:
         abs(found - expected) <= _SIGMAS * error + 1e-5 * expected,
         "a network that knows nothing has a bound of n·ln(V − 1) nats",
         f"{found:.4f} ± {error:.4f} for the batch, expected {expected:.4f}",
+    )
+
+
+def _check_masked(contract: Contract, bound: Bound) -> None:
+    """How many tokens were masked, where the estimate says so: not more than there are."""
+    masked = bound.masked
+    if masked is None:
+        return
+    contract.require(
+        masked.shape == bound.tokens.shape and masked.dtype == torch.int64,
+        "Bound.masked is [B] int64 or None",
+        lambda: f"{list(masked.shape)} {masked.dtype}",
+    )
+    contract.require(
+        ((masked >= 0) & (masked <= bound.tokens)).all(),
+        "Bound.masked is from 0 to Bound.tokens",
+        lambda: f"{masked.tolist()} masked of {bound.tokens.tolist()}",
     )
 
 

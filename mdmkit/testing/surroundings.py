@@ -6,8 +6,10 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 from attrs import evolve, frozen
@@ -33,18 +35,22 @@ T = TypeVar("T")
 _LENGTH = 12
 
 
-def check_corpus(corpus: Corpus, *, splits: Iterable[Split], documents: int = 100) -> None:
+def check_corpus(
+    corpus: Corpus, *, splits: Iterable[Split] | None = None, documents: int = 100
+) -> None:
     """Read the first documents of each split twice, and the facts about them.
 
     Args:
         corpus: the component.
-        splits: the splits that it has here and now.
+        splits: the splits that it has here and now; None for those that it does not refuse with a
+            `DataError`, of which there must be one.
         documents: how many to read.
 
     Raises:
         ContractError: naming the clause that does not hold.
     """
     contract = Contract.of("corpus", corpus)
+    splits = _splits_of(contract, corpus) if splits is None else splits
     texts: dict[Split, list[str]] = {}
     for split in splits:
         try:
@@ -72,6 +78,22 @@ def check_corpus(corpus: Corpus, *, splits: Iterable[Split], documents: int = 10
         )
 
 
+def _splits_of(contract: Contract, corpus: Corpus) -> list[Split]:
+    """The splits that can be had."""
+    there: list[Split] = []
+    refusals = []
+    for split in get_args(Split):
+        try:
+            next(iter(corpus.documents(split)), None)
+        except DataError as error:
+            refusals.append(f"{split}: {error}")
+        else:
+            there.append(split)
+    clause = "a split can be had (else check an example of the corpus that has one)"
+    contract.require(there, clause, "; ".join(refusals))
+    return there
+
+
 def check_evaluator(
     options: Evaluator, *, context: Callable[[int, int], EvaluationContext] | None = None
 ) -> None:
@@ -86,6 +108,14 @@ def check_evaluator(
     """
     contract = Contract.of("evaluator", options)
     make = context or evaluation_context
+    _check_evaluation(contract, options, make)
+    if context is None:  # a block source need not know its documents
+        _check_evaluation(contract, options, partial(evaluation_context, documents=False))
+
+
+def _check_evaluation(
+    contract: Contract, options: Evaluator, make: Callable[[int, int], EvaluationContext]
+) -> None:
     lengths = [len(options.build(make(rank, 2))) for rank in range(2)]
     contract.require(lengths[0] == lengths[1], "len is equal on every rank", repr(lengths))
     found = []
@@ -110,7 +140,7 @@ def check_evaluator(
 
 def check_tracker(
     options: Tracker,
-    directory: Path,
+    directory: Path | None = None,
     *,
     read: Callable[[Path], Sequence[Metrics]] | None = None,
 ) -> None:
@@ -118,12 +148,16 @@ def check_tracker(
 
     Args:
         options: the tracker's options.
-        directory: an empty directory, which plays the run's.
+        directory: an empty directory, which plays the run's; a temporary one if None.
         read: reads back what was tracked; without it only the calls are tried.
 
     Raises:
         ContractError: naming the clause that does not hold.
     """
+    if directory is None:
+        with TemporaryDirectory(prefix="mdmkit-contract-") as temporary:
+            check_tracker(options, Path(temporary), read=read)
+        return
     contract = Contract.of("tracker", options)
     run = RunInfo(directory=directory, name="check", recipe={"run": {"name": "check"}})
     lines = [
@@ -175,6 +209,14 @@ class _RandomBlocks:
 
 
 @frozen
+class _RandomDocuments(_RandomBlocks):
+    """The same, of documents that are three blocks long."""
+
+    def documents(self, rows: Tensor) -> Tensor:
+        return rows // 3
+
+
+@frozen
 class _LetterTokenizer:
     """Ids as letters: a tokenizer that needs no training."""
 
@@ -189,8 +231,15 @@ class _LetterTokenizer:
         return "".join(chr(ord("a") + i) for i in ids)
 
 
-def evaluation_context(rank: int = 0, world_size: int = 1) -> EvaluationContext:
-    """A small random network on random text, masked diffusion, without processes."""
+def evaluation_context(
+    rank: int = 0, world_size: int = 1, *, documents: bool = True
+) -> EvaluationContext:
+    """A small random network on random text, masked diffusion, without processes.
+
+    Args:
+        rank, world_size: this process, and how many there are said to be.
+        documents: whether the block source knows which document a block begins in.
+    """
     from mdmkit.builtin.objectives import MaskedDiffusion
     from mdmkit.builtin.samplers.ancestral import Ancestral
 
@@ -204,7 +253,8 @@ def evaluation_context(rank: int = 0, world_size: int = 1) -> EvaluationContext:
         return StepDraws(seed=seed, step=step, rows=rows, global_rows=global_rows)
 
     def blocks(split: Split) -> BlockSource:
-        return _RandomBlocks(random_batch(10, _LENGTH, seed=len(split)))
+        source = _RandomDocuments if documents else _RandomBlocks
+        return source(random_batch(10, _LENGTH, seed=len(split)))
 
     parts = evolve(objective_context(), length=_LENGTH)
     return EvaluationContext(

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mdmkit.builtin import weightings
 from mdmkit.builtin.annealing import Annealing
@@ -46,8 +44,7 @@ from mdmkit.builtin.weightings import (
     Power,
     Sigmoid,
 )
-from mdmkit.metrics_log import read_metrics
-from mdmkit.testing import CHECKS, check_component, check_options, objective_context, run_facts
+from mdmkit.testing import CHECKS, check_all, check_component, objective_context, run_facts
 from mdmkit.values import Vocabulary
 
 MODULES = {
@@ -194,11 +191,11 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Nelbo(split="test", blocks=5), {}),
     ],
 }
-# by hook: components and the settings of their check; corpora and trackers need files
+# by hook: components and the settings of their check, more than their modules give as examples;
+# corpora and trackers need files, which theirs make
 
 NEED_FILES = {StateOfTheUnion, Text, Hub, Lm1b, Jsonl, TensorBoard}
 
-BUILTINS = [pytest.param(cls, id=f"{hook}-{name}") for hook, name, cls in builtins()]
 CASES = [
     pytest.param(hook, component, settings, id=f"{hook}-{component}")
     for hook, cases in CONFIGURATIONS.items()
@@ -215,9 +212,10 @@ def test_no_built_in_component_goes_unchecked() -> None:
     assert {cls for _, _, cls in builtins()} == checked | NEED_FILES
 
 
-@pytest.mark.parametrize("cls", BUILTINS)
-def test_options(cls: type) -> None:
-    check_options(cls)
+@pytest.mark.parametrize("module", MODULES.values())
+def test_everything_that_a_module_registers(module: str) -> None:
+    """With the examples that the module gives: `pytest --mdmkit-contract mdmkit` does the same."""
+    check_all(module)
 
 
 @pytest.mark.parametrize(("hook", "component", "settings"), CASES)
@@ -260,62 +258,3 @@ def test_mixed_causal_of_other_parts(parts: dict[str, Any]) -> None:
 def test_autoregressive_without_bos_or_eos() -> None:
     context = evolve(objective_context(), vocab=Vocabulary(size=7, mask_id=2))
     CHECKS["mdmkit_objectives"](Autoregressive(), context=context)
-
-
-def test_embedded_corpus() -> None:
-    check_component(
-        "mdmkit_corpora", StateOfTheUnion(), splits=("train", "validation", "test"), documents=10
-    )
-
-
-def test_text_corpus(tmp_path: Path) -> None:
-    for split in ("train", "validation"):
-        (tmp_path / f"{split}.txt").write_text(f"one {split}\n\ntwo\n\nthree\n")
-    corpus = Text(
-        train=str(tmp_path / "train.txt"),
-        validation=str(tmp_path / "validation.txt"),
-        document="blank_line",
-    )
-    check_component("mdmkit_corpora", corpus, splits=("train", "validation"))
-
-
-@pytest.mark.parametrize("kind", ["hub", "lm1b"])
-def test_local_copies_of_hub_corpora(tmp_path: Path, kind: str) -> None:
-    for split in ("train", "test"):
-        folder = tmp_path / "plain_text" / split
-        folder.mkdir(parents=True)
-        (folder / "0000.jsonl").write_text(f'{{"text": "{split} one"}}\n{{"text": "two"}}\n')
-    copies = {
-        "hub": Hub(dataset="owner/name", config="plain_text", path=str(tmp_path)),
-        "lm1b": Lm1b(path=str(tmp_path)),
-    }
-    check_component("mdmkit_corpora", copies[kind], splits=("train", "test"))
-
-
-def test_tracker(tmp_path: Path) -> None:
-    check_component(
-        "mdmkit_trackers",
-        Jsonl(file="deeper/extra.jsonl"),
-        directory=tmp_path,
-        read=lambda directory: read_metrics(directory / "deeper" / "extra.jsonl"),
-    )
-
-
-def read_events(folder: Path) -> list[dict[str, float]]:
-    """The scalars of a folder of event files, line by line; they are float32."""
-    lines: dict[int, list[tuple[str, float]]] = {}
-    events = EventAccumulator(str(folder)).Reload()
-    for name in events.Tags()["scalars"]:
-        for scalar in events.Scalars(name):
-            lines.setdefault(scalar.step, []).append((name, round(scalar.value, 6)))
-    assert all(len(dict(line)) == len(line) for line in lines.values())  # nothing comes twice
-    return [{"step": step, **dict(line)} for step, line in sorted(lines.items())]
-
-
-def test_tensorboard(tmp_path: Path) -> None:
-    check_component(
-        "mdmkit_trackers",
-        TensorBoard(folder="deeper/events"),
-        directory=tmp_path,
-        read=lambda directory: read_events(directory / "deeper" / "events"),
-    )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -18,7 +20,9 @@ import mdmkit
 from mdmkit import hookspecs, protocols, testing, values
 from mdmkit.builtin.objectives import Autoregressive
 from mdmkit.contracts import HOOKS, check_components
+from mdmkit.plugins import Source
 from mdmkit.testing import CHECKS, check_component
+from mdmkit.testing.errors import explain
 
 DOCS = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
 SPECIFICATIONS = {
@@ -173,13 +177,27 @@ def test_the_docs_name_only_what_exists() -> None:
         assert (Path(mdmkit.__file__).parents[1] / path).exists(), path
 
 
-def test_the_30_lines_of_the_docs_keep_the_contract() -> None:
-    module, tests = python_blocks()
+def test_the_30_lines_of_the_docs_keep_the_contract(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module, examples, tests = python_blocks()
     assert len([line for line in module.splitlines() if line.strip()]) <= 30
-    scope: dict[str, Any] = {"__name__": "my_triangle"}
-    exec(compile(module + tests, "docs", "exec", dont_inherit=True), scope)
-    check: Callable[[], None] = scope["test_triangle_keeps_its_contract"]
-    check()
+    plugin = ModuleType("my_triangle")
+    monkeypatch.setitem(sys.modules, "my_triangle", plugin)
+    scope = vars(plugin)
+    exec(compile(module + examples + tests, "docs", "exec", dont_inherit=True), scope)
+    checks: dict[str, Callable[[], None]] = {n: f for n, f in scope.items() if n[:5] == "test_"}
+    assert len(checks) == 2
+    for check in checks.values():
+        check()
+    source = Source(
+        distribution="mdmkit-triangle", version="1", entry="triangle", load=lambda: plugin
+    )
+    cases = testing.contract_cases([source], directory=tmp_path)
+    places = [case.place for case in cases if "8.0" not in case.place]
+    assert [f"mdmkit-contract::mdmkit-triangle::{place}" for place in places] == re.findall(
+        r"^mdmkit-contract::\S+$", DOCS, re.MULTILINE
+    )
     with pytest.raises(ValueError, match="expected a value > 0"):
         scope["Triangle"](power=0.0)
 
@@ -200,4 +218,13 @@ def test_the_message_of_the_docs_is_the_one_that_is_shown() -> None:
 
     with pytest.raises(testing.ContractError) as caught:
         check_component("mdmkit_noise_schedules", Mine())
-    assert str(caught.value) in re.sub(r"\s+", " ", DOCS)
+    assert f"{explain(caught.value)}\n```" in DOCS
+
+
+def test_the_arguments_of_checks_that_the_docs_name_exist() -> None:
+    section = DOCS.partition("### Examples")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| (?!component|---)(.+?) \| (.+) \|$", section, re.MULTILINE)
+    assert len(rows) == 5
+    known = {name for check in CHECKS.values() for name in inspect.signature(check).parameters}
+    for _, about in rows:
+        assert set(re.findall(r"`([a-z]+)(?:\(directory\))?`", about)) <= known

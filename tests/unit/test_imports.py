@@ -126,12 +126,12 @@ def test_the_walk_sees_what_it_should(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "forbidden"),
     [
-        (["--help"], ["torch", "datasets", "torchmetrics", "cattrs"]),
+        (["--help"], ["torch", "datasets", "torchmetrics", "cattrs", "pytest"]),
         (["--version"], ["torch", "datasets", "torchmetrics", "cattrs"]),
         (["check", "quickstart_bell", "lm1b_bell"], ["datasets", "torchmetrics"]),
         (["show", "quickstart_bell"], ["datasets", "torchmetrics"]),
-        (["plugins"], ["datasets", "torchmetrics"]),
-        (["schema"], ["datasets", "torchmetrics", "jsonschema", "tensorboard"]),
+        (["plugins"], ["datasets", "torchmetrics", "pytest"]),
+        (["schema"], ["datasets", "torchmetrics", "jsonschema", "tensorboard", "pytest"]),
         (["recipes"], ["torch", "datasets", "torchmetrics"]),
     ],
     ids=lambda value: " ".join(value),

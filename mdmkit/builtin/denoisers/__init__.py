@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from mdmkit.builtin.denoisers.dit import Dit
 from mdmkit.hookspecs import hookimpl
@@ -12,3 +13,10 @@ from mdmkit.hookspecs import hookimpl
 def mdmkit_denoisers() -> Mapping[str, type]:
     """The denoisers we ship."""
     return {"dit": Dit}
+
+
+def contract_examples(directory: Path) -> Iterator[Dit]:  # noqa: ARG001 - it needs no files
+    """What `mdmkit.testing` tries: a small network, with and without its options."""
+    yield Dit(width=16, depth=2, heads=2, conditioning_width=8)
+    yield Dit(width=16, depth=2, heads=2, adaln=False)
+    yield Dit(width=16, depth=2, heads=2, conditioning_width=8, time_conditioning=True, tied=True)

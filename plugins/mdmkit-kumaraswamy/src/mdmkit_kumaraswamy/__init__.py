@@ -7,7 +7,9 @@ random processes", Journal of Hydrology 46 (1980), 79-88).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from attrs import frozen
 from torch import Tensor
@@ -45,3 +47,10 @@ class Kumaraswamy:
 def mdmkit_time_samplers() -> Mapping[str, type]:
     """The time sampler of this plugin."""
     return {"kumaraswamy": Kumaraswamy}
+
+
+def contract_examples(directory: Path) -> Iterator[Kumaraswamy]:  # noqa: ARG001 - needs no files
+    """What ``pytest --mdmkit-contract mdmkit-kumaraswamy`` tries: bells, slopes and a trough."""
+    yield Kumaraswamy()
+    for a, b in itertools.product((0.7, 1.0, 5.0), (0.7, 1.0, 8.0)):
+        yield Kumaraswamy(a=a, b=b)
