@@ -21,6 +21,7 @@ from mdmkit.hookspecs import hookimpl
 from mdmkit.options import component, option
 
 if TYPE_CHECKING:
+    from mdmkit.comparison.compare import compare
     from mdmkit.evaluation.evaluate import evaluate
     from mdmkit.evaluation.generate import sample
     from mdmkit.recipe import Recipe, load_recipe
@@ -37,6 +38,7 @@ __all__ = [
     "RecipeError",
     "TrainingError",
     "__version__",
+    "compare",
     "component",
     "evaluate",
     "hookimpl",
@@ -48,6 +50,7 @@ __all__ = [
 
 _LAZY = {
     "Recipe": "mdmkit.recipe",
+    "compare": "mdmkit.comparison.compare",
     "evaluate": "mdmkit.evaluation.evaluate",
     "load_recipe": "mdmkit.recipe",
     "sample": "mdmkit.evaluation.generate",

@@ -23,7 +23,7 @@ FLOORS = (
     {"structuring"},
     {"data", "recipe", "recipe_files", "recipe_check"},
     {"network", "testing"},
-    {"training", "evaluation", "report"},
+    {"training", "evaluation", "comparison", "report"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
