@@ -93,7 +93,7 @@ def group_runs(
 
     Raises:
         MdmkitError: for a label that fits no run, or a run that fits two; for a seed that a
-            variant has twice; for fewer than two methods.
+            variant has twice.
     """
     named = _labelled(runs, labels)
     groups: dict[tuple[str, str], list[LoadedRun]] = {}
@@ -167,7 +167,10 @@ def _varying(groups: Sequence[Sequence[LoadedRun]], free: frozenset[Key]) -> lis
     """The keys that are not the same in the first run of every group."""
     leaves = [_leaves(group[0]) for group in groups]
     known = dict.fromkeys(key for own in leaves for key in own if not _under(key, free))
-    return [key for key in known if len({repr(own.get(key)) for own in leaves}) > 1]
+    keys = [key for key in known if len({repr(own.get(key)) for own in leaves}) > 1]
+    # Of a table that holds different components, the component says enough.
+    swapped = frozenset(key[:-1] for key in keys if key[-1] == "use")
+    return [key for key in keys if key[-1] == "use" or not _under(key, swapped)]
 
 
 def _say_differences(

@@ -184,14 +184,11 @@ def load_run(
 
 def _lines(directory: Path) -> list[dict[str, Any]]:
     try:
-        lines = read_metrics(directory / METRICS)
+        return read_metrics(directory / METRICS)
     except OSError as error:
         raise CheckpointError(
             f"{directory / METRICS}: cannot be read ({error.strerror}); it says what a run cost"
         ) from error
-    if not lines:
-        raise CheckpointError(f"{directory / METRICS}: is empty; it says what a run cost")
-    return lines
 
 
 def _recipe_and_costs(
@@ -204,7 +201,12 @@ def _recipe_and_costs(
     """The recipe as plain data, and what training had cost at each validation."""
     first: dict[int, Mapping[str, Any]] = {}  # a step's first line is from before its validation
     for line in lines:
-        first.setdefault(line["step"], line)
+        if line.get("tokens") is not None and line.get("seconds") is not None:
+            first.setdefault(line["step"], line)
+    if not first:
+        raise CheckpointError(
+            f"{directory / METRICS}: no line has tokens and seconds; they say what a run cost"
+        )
     known = sorted(first)
     costs = {
         "steps": steps.astype(np.float64),

@@ -18,6 +18,8 @@ INITIAL_FALL = 0.2
 """Nats that a curve must have fallen from its first point before a plateau can begin."""
 LEAST_BULGE = 0.05
 """Nats that a plateau's shoulder must stand above the convex hull of the curve."""
+ROUNDING = 1e-9
+"""Nats within which a level counts as reached: points pooled by a fit differ in the last digit."""
 
 
 def falling(curves: Floats) -> Floats:
@@ -69,17 +71,20 @@ def first_crossing(curves: Floats, levels: Floats) -> Crossing:
         curves: ``[R, K]``, not rising.
         levels: ``[R]``.
     """
-    below = curves <= levels[:, None]
+    above = curves - levels[:, None]
+    below = above <= ROUNDING
     reached = np.asarray(below.any(-1))
-    from_start = curves[:, 0] < levels
     after = np.maximum(below.argmax(-1), 1)  # the point at or below the level
     rows = np.arange(len(curves))
-    high, low = curves[rows, after - 1], curves[rows, np.minimum(after, curves.shape[1] - 1)]
-    inside = reached & (curves[:, 0] > levels)
-    drop = np.where(inside, high - low, 1.0)
-    at = np.where(inside, after - 1 + (high - levels) / drop, np.nan)
-    at = np.where(curves[:, 0] == levels, 0.0, at)
-    return Crossing(at=at, reached=reached, from_start=from_start)
+    high, low = above[rows, after - 1], above[rows, np.minimum(after, curves.shape[1] - 1)]
+    inside = reached & (above[:, 0] > ROUNDING)
+    share = np.minimum(high / np.where(inside, high - low, 1.0), 1.0)
+    at = np.where(inside, after - 1 + share, np.nan)
+    return Crossing(
+        at=np.where(np.abs(above[:, 0]) <= ROUNDING, 0.0, at),
+        reached=reached,
+        from_start=above[:, 0] < -ROUNDING,
+    )
 
 
 def value_at(values: Floats, at: Floats, how: Interpolation = "linear") -> Floats:
