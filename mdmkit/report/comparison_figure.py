@@ -89,7 +89,7 @@ def _draw_curves(axes: Any, found: Comparison) -> None:
     axes.set_xlabel("budget (optimizer steps)" if cooled else "optimizer steps")
     axes.set_ylabel(UNIT)
     axes.grid(alpha=0.25, lw=0.6)
-    axes.legend(frameon=False, loc="best")
+    axes.legend(loc="best", framealpha=0.9, edgecolor="none")
 
 
 def _line(axes: Any, level: float, label: str, style: str) -> None:
