@@ -319,6 +319,13 @@ def test_the_same_question_has_the_same_answer(make_run):
     assert first != json.dumps(compare(paths, seed=1, **FAST).to_json())
 
 
+def test_a_branch_is_told(make_run):
+    run = make_run("m")
+    (run / "branch.json").write_text('{"from": "trunk-1", "step": 300}')
+    (facts,) = compare([run], **FAST).methods[0].runs
+    assert facts.branch == {"from": "trunk-1", "step": 300}
+
+
 def test_flops_are_left_out_where_they_cannot_be_counted(make_run):
     paths = [make_run("base", overrides=UNIFORM), make_run("own", tokenizer=None)]
     found = compare(paths, **FAST)
