@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mdmkit.comparison.compare import compare
     from mdmkit.errors import (
         CheckpointError,
         DataError,
@@ -36,6 +37,7 @@ __all__ = [
     "RecipeError",
     "TrainingError",
     "__version__",
+    "compare",
     "component",
     "evaluate",
     "hookimpl",
@@ -54,6 +56,7 @@ _LAZY = {
     "RecipeError": "mdmkit.errors",
     "TrainingError": "mdmkit.errors",
     "component": "mdmkit.options",
+    "compare": "mdmkit.comparison.compare",
     "evaluate": "mdmkit.evaluation.evaluate",
     "hookimpl": "mdmkit.hookspecs",
     "load_recipe": "mdmkit.recipe",

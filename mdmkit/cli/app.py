@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 import mdmkit
-from mdmkit.cli import check, plugins, recipes, run, sample, schema, show
+from mdmkit.cli import check, compare, plugins, recipes, run, sample, schema, show
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
     run,
     evaluation,
     sample,
+    compare,
     check,
     show,
     plugins,

@@ -24,7 +24,7 @@ FLOORS = (
     {"structuring"},
     {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema"},
     {"network", "testing"},
-    {"training", "evaluation", "report"},
+    {"training", "evaluation", "comparison", "report"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

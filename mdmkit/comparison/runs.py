@@ -1,0 +1,282 @@
+"""What a comparison reads of a run directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from attrs import frozen
+
+from mdmkit.comparison.flops import forward_flops, loss_share
+from mdmkit.comparison.resampling import Integers
+from mdmkit.comparison.smoothing import Floats
+from mdmkit.data.text_tokenizer import load_tokenizer
+from mdmkit.errors import CheckpointError, DataError, RecipeError
+from mdmkit.evaluation.run import TOKENIZER, find_run, read_recipe
+from mdmkit.metrics_log import read_metrics
+from mdmkit.plugins import Catalogue
+from mdmkit.recipe import dump_recipe
+from mdmkit.training.run_directory import RESOLVED, runs_root
+from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
+
+METRICS, BRANCH = "metrics.jsonl", "branch.json"
+AXES = ("steps", "tokens", "flops", "seconds")
+
+
+@frozen(kw_only=True, eq=False)
+class Table:
+    """A validation's blocks, draw by draw, common to all validations of a run.
+
+    Attributes:
+        blocks, documents: ``[N]``.
+        tokens: ``[N, n]``, the scored tokens of a block, for each draw.
+        masked: ``[N, n]``, how many of them were masked.
+    """
+
+    blocks: Integers
+    documents: Integers
+    tokens: Floats
+    masked: Floats
+
+
+@frozen(kw_only=True, eq=False)
+class LoadedRun:
+    """A run's validations and what they cost.
+
+    Attributes:
+        directory: where it is.
+        recipe: as plain data, with the defaults of this version filled in.
+        recipe_hash: of the recipe as it was saved.
+        steps: ``[K]``, of the validations.
+        nats: ``[K, N, n]``, of each validation, block and draw.
+        table: what was measured.
+        provenance: of the last validation.
+        costs: by axis (`AXES`), ``[K]``: what training had cost at each validation. ``flops`` is
+            absent where it cannot be counted.
+        loss_share: which share of positions the FLOPs were counted with, in words.
+        lines: of its metrics.
+        branch: where it branched off, or None.
+    """
+
+    directory: Path
+    recipe: Mapping[str, Any]
+    recipe_hash: str
+    steps: Integers
+    nats: Floats
+    table: Table
+    provenance: Mapping[str, Any]
+    costs: Mapping[str, Floats]
+    loss_share: str | None
+    lines: Sequence[Mapping[str, Any]]
+    branch: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        """The run's name in its recipe."""
+        return str(self.recipe["run"]["name"])
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.recipe["run"]["seed"])
+
+    @property
+    def peak(self) -> float:
+        """The peak of the learning rate."""
+        return float(self.recipe["learning_rate"]["peak"])
+
+    @property
+    def budget(self) -> int:
+        """The steps that the recipe asks for."""
+        return int(self.recipe["train"]["steps"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was validated after its last step."""
+        return int(self.steps[-1]) == self.budget
+
+    @property
+    def exact(self) -> bool:
+        """Whether the validation is an exact NLL, without masks."""
+        return bool(self.provenance.get("exact", False))
+
+    @property
+    def curve(self) -> Floats:
+        """NELBO per token at each validation, ``[K]``."""
+        found: Floats = self.nats.mean(-1).sum(-1) / self.table.tokens.mean(-1).sum()
+        return found
+
+
+def find_runs(names: Sequence[str | Path], runs_dir: str | Path | None = None) -> list[Path]:
+    """The run directories that `names` mean, each once, in that order.
+
+    Args:
+        names: a run directory or its name, a folder with runs in it at any depth, or a run's
+            name without the hash, which stands for all runs of that name.
+        runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
+
+    Raises:
+        CheckpointError: where a name means no run.
+    """
+    root = runs_root(runs_dir)
+    found: dict[Path, Path] = {}
+    for name in names:
+        fitting = _runs_of(name, root) or [find_run(name, runs_dir)]
+        found |= {path.resolve(): path for path in fitting if path.resolve() not in found}
+    return list(found.values())
+
+
+def _runs_of(name: str | Path, root: Path) -> list[Path]:
+    for place in (Path(name), root / name):
+        if (place / RESOLVED).is_file():
+            return [place]
+        if place.is_dir() and (inside := sorted(place.rglob(RESOLVED))):
+            return [path.parent for path in inside]
+    there = sorted(path.parent for path in root.glob(f"*/{RESOLVED}"))
+    return [path for path in there if path.name.rpartition("-")[0] == str(name)]
+
+
+def load_run(
+    directory: Path, *, catalogue: Catalogue, notify: Callable[[str], object]
+) -> LoadedRun:
+    """Read everything a comparison needs of a run.
+
+    Args:
+        directory: of the run.
+        catalogue: the components to choose from.
+        notify: is told what is left out.
+
+    Raises:
+        CheckpointError: where it has fewer than two validations by block, or a file is damaged.
+    """
+    steps = logged_steps(directory)
+    if not steps:
+        raise CheckpointError(
+            f"{directory}: has no validation by block (files validation/step-….safetensors); a "
+            "comparison is made from them. Every validation of mdmkit run writes one; a run of an "
+            "older version must be trained again"
+        )
+    logged = [read_validation(directory, step) for step in steps]
+    lines = _lines(directory)
+    plain, costs, share = _recipe_and_costs(directory, np.array(steps), lines, catalogue, notify)
+    nats = np.stack([validation.table.nats.numpy() for validation in logged])
+    if not np.isfinite(nats).all():
+        raise CheckpointError(f"{directory}: a validation is not finite; the run diverged")
+    return LoadedRun(
+        directory=directory,
+        recipe=plain,
+        recipe_hash=_hash(directory),
+        steps=np.array(steps, dtype=np.int64),
+        nats=nats,
+        table=_common_table(directory, logged),
+        provenance=logged[-1].provenance,
+        costs=costs,
+        loss_share=share,
+        lines=lines,
+        branch=_branch(directory),
+    )
+
+
+def _lines(directory: Path) -> list[dict[str, Any]]:
+    try:
+        return read_metrics(directory / METRICS)
+    except OSError as error:
+        raise CheckpointError(
+            f"{directory / METRICS}: cannot be read ({error.strerror}); it says what a run cost"
+        ) from error
+
+
+def _recipe_and_costs(
+    directory: Path,
+    steps: Integers,
+    lines: Sequence[Mapping[str, Any]],
+    catalogue: Catalogue,
+    notify: Callable[[str], object],
+) -> tuple[dict[str, Any], dict[str, Floats], str | None]:
+    """The recipe as plain data, and what training had cost at each validation."""
+    first: dict[int, Mapping[str, Any]] = {}  # a step's first line is from before its validation
+    for line in lines:
+        if line.get("tokens") is not None and line.get("seconds") is not None:
+            first.setdefault(line["step"], line)
+    if not first:
+        raise CheckpointError(
+            f"{directory / METRICS}: no line has tokens and seconds; they say what a run cost"
+        )
+    known = sorted(first)
+    costs = {
+        "steps": steps.astype(np.float64),
+        **{
+            axis: np.interp(steps, known, [first[step][axis] for step in known])
+            for axis in ("tokens", "seconds")
+        },
+    }
+    try:
+        recipe = read_recipe(directory, catalogue=catalogue)
+        plain = dump_recipe(recipe, catalogue)
+        vocab = load_tokenizer(directory / TOKENIZER).vocab
+    except (RecipeError, DataError) as error:
+        notify(f"{directory}: no FLOPs, since its recipe or tokenizer cannot be used here: {error}")
+        return _saved(directory), costs, None
+    flops = forward_flops(recipe, vocab)
+    if flops is None:
+        notify(f"{directory}: no FLOPs, since its denoiser does not run on torch's meta device")
+        return plain, costs, None
+    share, rows, length = (
+        loss_share(recipe, lines),
+        recipe.train.global_batch_size,
+        recipe.data.length,
+    )
+    costs["flops"] = share.cumulative(
+        lambda part: flops.step(rows=rows, length=length, share=part), costs["steps"]
+    )
+    return plain, costs, share.source
+
+
+def _saved(directory: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = json.loads((directory / RESOLVED).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{directory / RESOLVED}: cannot be read ({error})") from error
+    return saved
+
+
+def _hash(directory: Path) -> str:
+    """As `mdmkit.recipe.recipe_hash`, of the recipe as it was saved."""
+    text = json.dumps(_saved(directory), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _branch(directory: Path) -> dict[str, Any] | None:
+    path = directory / BRANCH
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is not JSON ({error})") from error
+    return dict(found)
+
+
+def _common_table(directory: Path, logged: Sequence[LoggedValidation]) -> Table:
+    """The table that all validations of a run share but for the nats."""
+    last = logged[-1].table
+    for validation in logged[:-1]:
+        for name, value in attrs.asdict(last).items():
+            other = getattr(validation.table, name)
+            if name != "nats" and not np.array_equal(value.numpy(), other.numpy()):
+                raise CheckpointError(
+                    f"{directory}: the validations of steps {validation.step} and "
+                    f"{logged[-1].step} differ in their {name}; a run is validated on the same "
+                    "blocks with the same masks throughout, so one of them is not this run's"
+                )
+    return Table(
+        blocks=last.blocks.numpy(),
+        documents=last.documents.numpy(),
+        tokens=last.tokens.numpy(),
+        masked=last.masked.numpy(),
+    )
