@@ -6,6 +6,7 @@ Shapes: B rows, L positions, V vocabulary, N any number of positions. Sources: M
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,6 +16,9 @@ from torch.nn import functional
 
 TINY = 2.0**-64
 """The smallest u or t that is ever used: times stay strictly inside (0, 1)."""
+
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""φ, the conjugate of the golden ratio: of all numbers the worst to approximate by fractions."""
 
 
 def mask_tokens(x0: Tensor, mask: Tensor, mask_id: int) -> Tensor:
@@ -115,6 +119,19 @@ def stratify(noise: Tensor, kind: Literal["iid", "jittered", "offset", "mirrored
     mirrored = torch.cat([jittered[: count - half], 1 - jittered[:half].flip(0)])
     kinds = {"iid": noise, "jittered": jittered, "offset": offset, "mirrored": mirrored}
     return kinds[kind].clamp(TINY, 1 - 2.0**-53)
+
+
+def golden_sequence(start: Tensor, places: Tensor) -> Tensor:
+    """frac(u + i·φ): numbers that fill (0, 1) more evenly than chance, however many are taken.
+
+    Args:
+        start: u, uniform on [0, 1); the result is uniform at each i over its draws.
+        places: i, int64 or float64, of a shape that broadcasts with `start`.
+
+    Returns:
+        float64 of the common shape, in [0, 1).
+    """
+    return (start.double() + places.double() * GOLDEN).frac()
 
 
 def invert_increasing(

@@ -12,6 +12,9 @@ from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained, write_atomic
 from mdmkit.values import Metrics
 
+METRICS = "metrics.jsonl"
+"""The file that every run has."""
+
 
 class MetricsLog:
     """An append-only log of metrics, as `mdmkit.protocols.Tracking`.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import nn
 
 from mdmkit.draws import derive_seed
@@ -131,9 +131,11 @@ def bring_to_life(recipe: Recipe, facts: RunFacts) -> Live:
         recipe: with its options objects.
         facts: what a component's ``build(facts)`` may ask for.
     """
-    tables = ("noise_schedule", "time_sampler", "mask_pattern", "loss_weighting")
-    live = {table: facts.live(getattr(recipe, table)) for table in tables}
-    context = ObjectiveContext(vocab=facts.vocab, length=facts.length, **live)
+    live = {"noise_schedule": facts.live(recipe.noise_schedule)}
+    facts = evolve(facts, noise_schedule=live["noise_schedule"])
+    for table in ("time_sampler", "mask_pattern", "loss_weighting"):
+        live[table] = facts.live(getattr(recipe, table))
+    context = ObjectiveContext(vocab=facts.vocab, length=facts.length, facts=facts, **live)
     live["objective"] = recipe.objective.build(context)
     stateful = {
         table: component for table, component in live.items() if hasattr(component, "state_dict")

@@ -103,6 +103,9 @@ class Train:
     )
     precision: Literal["bf16", "fp32"] = option("bf16", doc="of the network's forward")
     log_every: int = option(10, ge=1, doc="steps between lines of training metrics")
+    diagnose_every: int = option(
+        500, ge=0, doc="steps between measurements of loss by time and gradient noise; 0: never"
+    )
     validate_every: int = option(1000, ge=0, doc="steps between validations; 0: only at the end")
     validate_blocks: int = option(256, ge=0, doc="validation blocks that are read; 0: all")
     validate_draws: int = option(1, ge=1, doc="Monte-Carlo draws for each of these blocks")

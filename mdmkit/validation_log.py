@@ -93,5 +93,18 @@ def forget_after(run_dir: Path, step: int) -> None:
             _path(run_dir, later).unlink()
 
 
+def copy_until(source: Path, target: Path, step: int) -> None:
+    """Copy the validations up to `step` from one run directory to another.
+
+    Raises:
+        OSError: where they cannot be written.
+    """
+    for earlier in logged_steps(source):
+        if earlier <= step:
+            path = _path(target, earlier)
+            path.parent.mkdir(exist_ok=True)
+            write_atomic(path, _path(source, earlier).read_bytes())
+
+
 def _path(run_dir: Path, step: int) -> Path:
     return run_dir / FOLDER / f"step-{step:08d}.safetensors"

@@ -7,7 +7,7 @@ for fully masked text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from attrs import evolve, frozen
 
@@ -67,6 +67,15 @@ class Attention:
             "cache": self.cache is not None,
         }
         return frozenset(name for name, used in asked.items() if used)
+
+    def of_rows(self, rows: Tensor) -> Attention:
+        """That of some rows, ``[N]`` int64, of a batch; a cache stays as it is."""
+        parts = {
+            name: part[rows]
+            for name in ("document_ids", "padding", "positions")
+            if (part := getattr(self, name)) is not None
+        }
+        return evolve(self, **parts)
 
     def to(self, device: torch.device) -> Attention:
         """The same on `device`."""
@@ -147,14 +156,40 @@ class Noised:
         )
 
 
+@frozen(kw_only=True)
+class MixedNoised(Noised):
+    """A micro-batch of which some rows are trained on the next token, the others on masks.
+
+    A denoiser knows one kind of attention a call, so the objective calls it once for each kind:
+    ``attention`` is that of the masked rows, and the causal rows have the same but causal, with
+    the text shifted right in ``inputs`` and t = 0. Both calls are made wherever ``both`` is set,
+    with a row that costs nothing where a micro-batch has none of a kind, because under FSDP all
+    ranks must make the same calls.
+
+    Attributes:
+        causal: ``[B]`` bool, the rows of next-token prediction.
+        both: whether there are rows of both kinds at this step, in any micro-batch.
+    """
+
+    causal: Tensor
+    both: bool
+
+    def to(self, device: torch.device) -> MixedNoised:
+        """The same on `device`; the denominator stays where it is."""
+        moved = cast("MixedNoised", super().to(device))
+        return evolve(moved, causal=self.causal.to(device, non_blocking=True))
+
+
 class Loss(NamedTuple):
     """What an objective's loss returns: a tuple of tensors, so that FSDP sees every one of them.
 
     Attributes:
         total: scalar float32 with gradient, the weighted *sum* of cross-entropies in nats; the
             loop divides it by the global denominator.
-        nll: ``[B]`` float32, detached: each row's unweighted sum of cross-entropies in nats.
-        tokens: ``[B]`` int64: how many positions that sum has.
+        nll: ``[B]`` float32, detached: each row's unweighted sum of cross-entropies in nats. The
+            time samplers that adapt learn from it, so a causal row of `MixedNoised`, which has no
+            time, has 0.
+        tokens: ``[B]`` int64: how many positions that sum has; 0 for such a row.
     """
 
     total: Tensor

@@ -42,6 +42,21 @@ class Annealing:
         ways = {"steps": self._with_steps, "learning_rate": self._with_learning_rate}
         return ways[self.by](facts)
 
+    def course(self, start: float, final: float, facts: RunFacts) -> Callable[[int], float]:
+        """A number that goes from `start` to `final` with the change, by 0-based step.
+
+        Both are met exactly: (1 − p)·start + p·final with the progress p.
+        """
+        if start == final:
+            return lambda _step: final
+        progress = self.progress(facts)
+
+        def value(step: int) -> float:
+            done = progress(step)
+            return (1 - done) * start + done * final
+
+        return value
+
     def _with_steps(self, facts: RunFacts) -> Callable[[int], float]:
         begin, end = self.begin * facts.steps, self.end * facts.steps
 

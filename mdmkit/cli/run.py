@@ -26,6 +26,13 @@ def run(
         Path | None,
         typer.Option(help="Go on in this run directory; without RECIPE, with the run's own."),
     ] = None,
+    branch_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN@STEP",
+            help="Begin where another run was at a step, with the changes of this recipe.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print nothing but the outcome, as JSON.")
@@ -41,6 +48,8 @@ def run(
     from mdmkit.report.console import RunReporter, quiet
     from mdmkit.training.loop import train
 
+    if resume is not None and branch_from is not None:
+        raise RecipeError("run: --resume goes on in a run, --branch-from begins one; leave one out")
     if resume is not None:
         resume = find_run(resume, runs_dir)
     if recipe is not None:
@@ -52,6 +61,13 @@ def run(
     else:
         loaded = read_recipe(resume)
     reporter = quiet() if as_json else RunReporter()
-    result = train(loaded, runs_dir=runs_dir, resume=resume, device=device, reporter=reporter)
+    result = train(
+        loaded,
+        runs_dir=runs_dir,
+        resume=resume,
+        branch_from=branch_from,
+        device=device,
+        reporter=reporter,
+    )
     if as_json and os.environ.get("RANK", "0") == "0":  # torchrun starts one of us per rank
         print_json(result.to_json())

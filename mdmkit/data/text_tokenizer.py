@@ -77,7 +77,7 @@ class TextTokenizer:
         The first file is the ``tokenizers`` library's own JSON, which has no room for ours;
         ``tokenizer.json`` gets a neighbour ``tokenizer.special.json``.
         """
-        write_json(_special_path(path), asdict(self.special) | {"fingerprint": self.fingerprint})
+        write_json(special_path(path), asdict(self.special) | {"fingerprint": self.fingerprint})
         write_atomic(path, self.backend.to_str(pretty=False))
 
 
@@ -87,7 +87,7 @@ def load_tokenizer(path: Path) -> TextTokenizer:
     Raises:
         DataError: where a file is missing, damaged, or not of the other.
     """
-    beside = _special_path(path)
+    beside = special_path(path)
     try:
         facts = json.loads(beside.read_text(encoding="utf-8"))
         special = SpecialTokens(**{k: facts[k] for k in ("mask", "bos", "eos", "pad")})
@@ -170,5 +170,6 @@ def _special_looking(known: dict[str, int]) -> list[str]:
     return [token for token in known if token[:1] in "<[" and token[-1:] in ">]"]
 
 
-def _special_path(path: Path) -> Path:
+def special_path(path: Path) -> Path:
+    """Where the special tokens of the tokenizer at `path` are written down."""
     return path.with_name(f"{path.stem}.special.json")

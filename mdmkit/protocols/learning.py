@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from attrs import frozen
 
-from mdmkit.protocols.noise import LossWeighting, MaskPattern, NoiseSchedule, TimeSampler
+from mdmkit.protocols.noise import (
+    LossWeighting,
+    MaskPattern,
+    NoiseSchedule,
+    RunFacts,
+    TimeSampler,
+)
 from mdmkit.values import Attention, Batch, Bound, Loss, Noised, Vocabulary
 
 if TYPE_CHECKING:
@@ -78,7 +84,13 @@ class Draws(Protocol):
 
 @frozen(kw_only=True)
 class ObjectiveContext:
-    """What an objective is built from. Components with state are live."""
+    """What an objective is built from.
+
+    Attributes:
+        vocab, length: the token ids; L.
+        noise_schedule, time_sampler, mask_pattern, loss_weighting: live.
+        facts: of the run, for objectives that change on the way.
+    """
 
     vocab: Vocabulary
     length: int
@@ -86,6 +98,7 @@ class ObjectiveContext:
     time_sampler: TimeSampler
     mask_pattern: MaskPattern
     loss_weighting: LossWeighting
+    facts: RunFacts
 
 
 class Checked(Protocol):

@@ -30,6 +30,7 @@ class RunFacts:
         global_batch_size: G, rows a step.
         learning_rate: ``learning_rate(step)``: the fraction of its peak, in [0, 1].
         token_counts: ``token_counts() -> [V]`` float64: how often each id occurs in training.
+        noise_schedule: the live schedule; None while it is itself being built. Ask `schedule`.
     """
 
     vocab: Vocabulary
@@ -38,6 +39,17 @@ class RunFacts:
     global_batch_size: int
     learning_rate: Callable[[int], float]
     token_counts: Callable[[], Tensor]
+    noise_schedule: NoiseSchedule | None = None
+
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule of the run, live.
+
+        Raises:
+            LookupError: where the schedule itself is what is being built.
+        """
+        if self.noise_schedule is None:
+            raise LookupError("a noise schedule is built without knowing itself")
+        return self.noise_schedule
 
     def live(self, component: Any) -> Any:
         """The live form of a component, such as one that is inside of another.

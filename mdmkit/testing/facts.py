@@ -16,7 +16,9 @@ VOCAB = Vocabulary(size=11, mask_id=10, bos_id=0, eos_id=1, pad_id=2)
 
 
 def run_facts(*, vocab: Vocabulary = VOCAB, length: int = 16) -> RunFacts:
-    """The facts of a small run."""
+    """The facts of a small run, with the linear schedule."""
+    from mdmkit.builtin.schedules import Linear
+
     return RunFacts(
         vocab=vocab,
         length=length,
@@ -24,6 +26,7 @@ def run_facts(*, vocab: Vocabulary = VOCAB, length: int = 16) -> RunFacts:
         global_batch_size=32,
         learning_rate=lambda step: min(1.0, (step + 1) / 10),
         token_counts=lambda: torch.arange(1, vocab.size + 1, dtype=torch.float64),
+        noise_schedule=Linear(),
     )
 
 
@@ -47,6 +50,7 @@ def objective_context(facts: RunFacts | None = None) -> ObjectiveContext:
         time_sampler=Uniform(),
         mask_pattern=Independent(),
         loss_weighting=Elbo(),
+        facts=facts,
     )
 
 

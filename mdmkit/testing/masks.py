@@ -47,12 +47,15 @@ class _Trial:
             maskable=maskable.expand(rows, length),
         )
 
+    def of_rows(self, rows: Tensor) -> _Trial:
+        """The trial of some of the rows, an index or ``[B]`` bool."""
+        parts: dict[str, Tensor] = attrs.asdict(self)
+        return _Trial(**{name: part[rows] for name, part in parts.items()})
+
     def mask(self, pattern: MaskPattern, order: Tensor | None = None, step: int = 0) -> Tensor:
         """What the pattern masks at `step`, of the rows in `order`."""
-        parts: dict[str, Tensor] = attrs.asdict(self)
-        if order is not None:
-            parts = {name: part[order] for name, part in parts.items()}
-        return pattern.mask(**parts, step=step)
+        trial = self if order is None else self.of_rows(order)
+        return pattern.mask(**attrs.asdict(trial), step=step)
 
 
 def check_mask_pattern(
@@ -96,7 +99,13 @@ def check_mask_pattern(
         asked = torch.full((rows - rows % group,), rate, dtype=torch.float64)
         trial = _Trial.draw(asked, maskable, group, seed + number)
         _check_rate(contract, pattern, trial)
-        _CHECKS_BY_LAW[law](contract, trial, trial.mask(pattern))
+        mask = trial.mask(pattern)
+        if group > 1:  # a twin's count follows from a rate of its own
+            own = pattern.rate(trial.rate, trial.member, trial.maskable.sum(-1))
+            trial = attrs.evolve(trial, rate=own)
+        for member in range(group):
+            mine = trial.member == member
+            _CHECKS_BY_LAW[law](contract, trial.of_rows(mine), mask[mine])
     if pattern.every_context:
         _check_every_context(contract, pattern, seed)
 

@@ -22,7 +22,7 @@ from mdmkit.testing.facts import (
     random_batch,
 )
 from mdmkit.testing.networks import FEATURES
-from mdmkit.values import Batch, Noised, Vocabulary
+from mdmkit.values import Batch, MixedNoised, Noised, Vocabulary
 
 _ROWS, _LENGTH = 12, 8
 _SIGMAS = 5.0
@@ -146,9 +146,17 @@ def _check_denominator(contract: Contract, denominator: Tensor) -> None:
     )
 
 
+def _causal(noised: Noised) -> Tensor:
+    """The rows that are trained on the next token beside masked ones: ``[B]`` bool."""
+    if isinstance(noised, MixedNoised):
+        return noised.causal
+    return torch.zeros(len(noised.inputs), dtype=torch.bool)
+
+
 def _equal(one: Noised, two: Noised) -> bool:
     names = (*_NOISED, "t")
     pairs = [(getattr(one, name), getattr(two, name)) for name in names]
+    pairs.append((_causal(one), _causal(two)))
     return all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
 
 
@@ -175,6 +183,8 @@ def _check_micro_batches(subject: _Subject) -> None:
     for rows, part in zip(dealt, parts, strict=True):
         expected = evolve(whole, t=None if whole.t is None else whole.t[rows])
         expected = evolve(expected, **{name: getattr(whole, name)[rows] for name in _NOISED})
+        if isinstance(expected, MixedNoised):
+            expected = evolve(expected, causal=expected.causal[rows])
         subject.contract.require(
             _equal(part, expected),
             "a row's task does not depend on its micro-batch",
@@ -191,23 +201,28 @@ def _check_micro_batches(subject: _Subject) -> None:
 def _check_no_leak(subject: _Subject) -> None:
     """What is to be predicted at a position does not stand in what may be seen there."""
     noised = subject.corrupt(torch.arange(_ROWS))
+    causal = _causal(noised)
     if subject.prediction == "masked":
-        shown = int((noised.inputs != subject.vocab.mask_id)[noised.in_loss].sum())
+        hidden = noised.in_loss & ~causal[:, None]
+        shown = int((noised.inputs != subject.vocab.mask_id)[hidden].sum())
         subject.contract.require(
             not shown, "positions in the loss are masked in the input", f"{shown} are not"
         )
-        return
-    subject.contract.require(
-        noised.attention.causal, "next-token prediction asks for causal attention", "it does not"
-    )
+    else:
+        causal = torch.ones_like(causal)
+        subject.contract.require(
+            noised.attention.causal,
+            "next-token prediction asks for causal attention",
+            "it does not",
+        )
     tokens = subject.batch.tokens
-    for i in range(_LENGTH):
+    for i in range(_LENGTH if causal.any() else 0):
         other = tokens.clone()
         other[:, i] = (tokens[:, i] + 1) % (subject.vocab.size - 1)
         changed = evolve(subject, batch=evolve(subject.batch, tokens=other))
-        seen = changed.corrupt(torch.arange(_ROWS)).inputs[:, : i + 1]
+        seen = changed.corrupt(torch.arange(_ROWS)).inputs[causal, : i + 1]
         subject.contract.require(
-            torch.equal(seen, noised.inputs[:, : i + 1]),
+            torch.equal(seen, noised.inputs[causal, : i + 1]),
             "the token to predict at i is not in the input at positions <= i",
             f"inputs up to {i} change with token {i}",
         )
@@ -219,7 +234,10 @@ def _check_loss(subject: _Subject) -> None:
     denoiser = HashDenoiser(subject.vocab.size)
     noised = subject.corrupt(torch.arange(_ROWS))
     loss = subject.objective.loss(denoiser, noised)
+    causal = _causal(noised)[:, None]
     h = denoiser(noised.inputs, t=noised.t, attention=noised.attention)
+    shifted = denoiser(noised.inputs, attention=evolve(noised.attention, causal=True))
+    h = torch.where(causal[..., None], shifted, h)
     nll = cross_entropies(denoiser.unembed(h), noised.targets, subject.vocab.mask_id)
     nll = (nll * noised.in_loss).detach()
     expected = float((nll * noised.weights.double()).sum())
@@ -237,12 +255,13 @@ def _check_loss(subject: _Subject) -> None:
     contract.require(
         right and not loss.nll.requires_grad, "Loss.nll is [B] float32, detached", repr(loss.nll)
     )
-    gap = float((loss.nll - nll.sum(-1)).abs().max())
+    counted = noised.in_loss & ~causal
+    gap = float((loss.nll - (nll * counted).sum(-1)).abs().max())
     contract.require(
         gap <= 1e-3, "Loss.nll is each row's unweighted sum", f"off by up to {gap:.6g} nats"
     )
     contract.require(
-        loss.tokens.dtype == torch.int64 and torch.equal(loss.tokens, noised.in_loss.sum(-1)),
+        loss.tokens.dtype == torch.int64 and torch.equal(loss.tokens, counted.sum(-1)),
         "Loss.tokens counts the positions in the loss",
         lambda: repr(loss.tokens),
     )

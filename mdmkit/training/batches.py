@@ -45,13 +45,16 @@ class MicroBatches:
 
     def at(self, step: int) -> Iterator[tuple[Batch, Draws]]:
         """The micro-batches of `step`, each with its random numbers."""
+        for index in range(self.accumulation):
+            yield self.of_rows(step, self.rows_of(index))
+
+    def of_rows(self, step: int, rows: Tensor) -> tuple[Batch, Draws]:
+        """The rows ``rows [B]`` of the global batch of `step`, with their random numbers."""
         sequences = self.rows // self.group
         first = step * sequences
         blocks = block_rows(self.seed, len(self.blocks), first, first + sequences)  # [G/group]
-        for index in range(self.accumulation):
-            rows = self.rows_of(index)
-            draws = StepDraws(seed=self.seed, step=step, rows=rows, global_rows=self.rows)
-            yield self.blocks.batch(blocks[rows // self.group]), draws
+        draws = StepDraws(seed=self.seed, step=step, rows=rows, global_rows=self.rows)
+        return self.blocks.batch(blocks[rows // self.group]), draws
 
     def rows_of(self, index: int) -> Tensor:
         """The rows of the global batch in this rank's micro-batch `index`: ``[B]`` int64."""

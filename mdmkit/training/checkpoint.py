@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +118,27 @@ def last_checkpoint(run_dir: Path, notify: Notify) -> Path | None:
     return None
 
 
-def load_checkpoint(path: Path, tensors: Mapping[str, Tensor], *, world: World) -> dict[str, Any]:
+def load_checkpoint(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    world: World,
+    fresh: Collection[str] = (),
+) -> dict[str, Any]:
     """Fill `tensors` in place from the checkpoint at `path` and return its facts.
+
+    Args:
+        path: of the checkpoint.
+        tensors: by name.
+        world: every rank calls this.
+        fresh: tables whose components' state is neither asked for nor looked at.
 
     Raises:
         CheckpointError: where names or shapes differ from what the recipe builds.
     """
-    found = tensor_sizes(path)
+    prefixes = tuple(f"components/{table}/" for table in fresh)
+    tensors = {name: t for name, t in tensors.items() if not name.startswith(prefixes)}
+    found = {n: size for n, size in tensor_sizes(path).items() if not n.startswith(prefixes)}
     wanted = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != wanted:
         odd = sorted(

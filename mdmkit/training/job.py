@@ -16,20 +16,21 @@ from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained
 from mdmkit.learning_rate import learning_rate_fraction
-from mdmkit.metrics_log import MetricsLog
+from mdmkit.metrics_log import METRICS, MetricsLog
 from mdmkit.network import Live, Root, bring_to_life, build_root
 from mdmkit.protocols import BlockSource, RunFacts, RunInfo, Split, Tracking
 from mdmkit.recipe import Recipe, dump_recipe
 from mdmkit.report.console import Reporter
 from mdmkit.training.batches import MicroBatches, split_batch
-from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint
+from mdmkit.training.branch import fresh_tables
+from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, step_of
 from mdmkit.training.distributed import World, shard
 from mdmkit.training.ema import Ema
 from mdmkit.training.optimizer import make_optimizer
-from mdmkit.training.window import Window
+from mdmkit.training.time_bins import TimeBins
+from mdmkit.training.window import SHARES, Window
 from mdmkit.validation_log import forget_after
 
-METRICS = "metrics.jsonl"
 TOKENIZER = "tokenizer.json"
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -44,7 +45,7 @@ class Job:
         root: the module that holds (and shards) the denoiser.
         live: the live components.
         batches: the micro-batches of any step.
-        optimizer, learning_rate, ema, window: what their modules say.
+        optimizer, learning_rate, ema, window, time_bins: what their modules say.
         trackers: where metrics go; none on other ranks than 0.
         step: optimizer steps done.
         seconds: time spent on them, interruptions left out.
@@ -64,6 +65,7 @@ class Job:
     learning_rate: Callable[[int], float]
     ema: Ema
     window: Window
+    time_bins: TimeBins
     trackers: list[Tracking] = field(factory=list)
     step: int = 0
     seconds: float = 0.0
@@ -83,6 +85,9 @@ class Job:
 
     def save(self) -> None:
         """Write a checkpoint of the present position."""
+        for shares in self._by_rank():
+            shares.copy_(self.world.sum(shares))
+        self._keep_shares_on_rank_zero()  # what is saved once is loaded on every rank
         tensors, facts = self._state()
         keep = self.recipe.train.keep_checkpoints
         save_checkpoint(self.directory, self.step, tensors, facts, world=self.world, keep=keep)
@@ -95,10 +100,14 @@ class Job:
         path = self.world.share(path)
         if path is not None:
             tensors, _ = self._state()
-            facts = load_checkpoint(path, tensors, world=self.world)
+            fresh = fresh_tables(self.directory, step_of(path))
+            facts = load_checkpoint(path, tensors, world=self.world, fresh=fresh)
+            self._keep_shares_on_rank_zero()
             self.step, self.seconds = facts["step"], facts["seconds"]
             self.validated = facts["validated"]
             for table, component in self.live.stateful.items():
+                if table in fresh:
+                    continue
                 prefix = f"components/{table}/"
                 loaded = {
                     k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
@@ -110,6 +119,15 @@ class Job:
             tracker.resume(position)
         if self.world.rank == 0:
             forget_after(self.directory, position)
+
+    def _by_rank(self) -> list[Tensor]:
+        """Sums of which each rank has its own share."""
+        return [self.window.sums[SHARES], self.time_bins.sums]
+
+    def _keep_shares_on_rank_zero(self) -> None:
+        if self.world.rank > 0:
+            for shares in self._by_rank():
+                shares.zero_()
 
     def _position(self, path: Path) -> str:
         """Where the run stands, in words."""
@@ -126,6 +144,7 @@ class Job:
             for key, tensor in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{key}/{name}"] = tensor
         tensors["window"] = self.window.sums
+        tensors["time_bins"] = self.time_bins.sums
         plain: dict[str, dict[str, Any]] = {}
         for table, component in self.live.stateful.items():
             state = component.state_dict()
@@ -180,7 +199,8 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         optimizer=make_optimizer(root.parameters(), recipe.optimizer),
         learning_rate=learning_rate,
         ema=Ema(root, options.ema_decay),
-        window=Window(world.device),
+        window=Window(world.device, options.clip_norm),
+        time_bins=TimeBins(world.device),
     )
     if world.rank == 0:
         info = RunInfo(directory=directory, name=recipe.run.name, recipe=dump_recipe(recipe))

@@ -12,7 +12,9 @@ from mdmkit.errors import RunInterrupted
 from mdmkit.network import autocast, own_generators
 from mdmkit.recipe import Recipe
 from mdmkit.report.console import Reporter, quiet
+from mdmkit.training.branch import parse_branch
 from mdmkit.training.checkpoint import steps_on_disk
+from mdmkit.training.diagnosis import diagnose
 from mdmkit.training.distributed import open_world
 from mdmkit.training.finish import RunResult, finish, validate_job
 from mdmkit.training.interrupt import StopRequest, listening
@@ -28,6 +30,7 @@ def train(
     *,
     runs_dir: str | Path | None = None,
     resume: str | Path | None = None,
+    branch_from: str | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -41,6 +44,8 @@ def train(
         runs_dir: the folder of all runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
         resume: a run directory to go on in; its recipe must be this one. By default the
             directory is a function of the recipe.
+        branch_from: ``RUN@STEP``: begin with the weights, optimizer state and position that
+            another run had at that step; text, network and batch must be the same.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``. torchrun's environment is respected.
         reporter: whom to tell; nobody by default.
 
@@ -53,11 +58,14 @@ def train(
             first, unless there is a second signal.
     """
     reporter = reporter or quiet()
-    directory = Path(resume) if resume else run_directory(recipe, runs_dir)
+    branch = None if branch_from is None else parse_branch(branch_from, runs_dir)
+    if branch is not None:
+        branch.check(recipe)
+    directory = Path(resume) if resume else run_directory(recipe, runs_dir, branch)
     try:
         with (
             open_world(device) as world,
-            open_run(recipe, directory, world),
+            open_run(recipe, directory, world, branch),
             own_generators(world.device),
             open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
         ):
@@ -125,10 +133,15 @@ def run_steps(job: Job, stop: StopRequest) -> None:
         step_where_finite(optimizer, finite, learning_rate)
         optimizer.zero_grad(set_to_none=True)
         job.ema.update(job.step, finite)
-        job.window.add(step_loss, norm, finite)
+        scored = torch.stack([loss.tokens.sum() for loss in seen]).sum()
+        job.window.add(step_loss, scored, norm, finite)
+        job.time_bins.add(micro_batches, seen)
         if observe is not None:
             observe(*row_statistics(job, micro_batches, seen))
 
         job.step += 1
-        if job.step % options.log_every == 0:
+        if due(job.step, options.log_every):
             log_window(job, clock, learning_rate)
+        if due(job.step, options.diagnose_every):
+            with clock.elsewhere():
+                diagnose(job)

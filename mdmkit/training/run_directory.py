@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mdmkit.errors import CheckpointError
 from mdmkit.files import explained, write_atomic, write_json
 from mdmkit.recipe import Recipe, differing_keys, dump_recipe, recipe_hash, recipe_toml
 from mdmkit.training.distributed import World
+
+if TYPE_CHECKING:
+    from mdmkit.training.branch import Branch
 
 RESOLVED = "resolved.json"
 
@@ -22,14 +27,26 @@ def runs_root(runs_dir: str | Path | None = None) -> Path:
     return Path(runs_dir or os.environ.get("MDMKIT_RUNS_DIR") or "runs")
 
 
-def run_directory(recipe: Recipe, runs_dir: str | Path | None = None) -> Path:
-    """Where the runs of `recipe` live: name and short hash, so that a change gets its own."""
-    return runs_root(runs_dir) / f"{recipe.run.name}-{recipe_hash(recipe)}"
+def run_directory(
+    recipe: Recipe, runs_dir: str | Path | None = None, branch: Branch | None = None
+) -> Path:
+    """Where the runs of `recipe` live: name and short hash, so that a change gets its own.
+
+    A run that branches off has a hash of its recipe and of the branching point.
+    """
+    digest = recipe_hash(recipe)
+    if branch is not None:
+        digest = hashlib.sha256(f"{digest} from {branch.key}".encode()).hexdigest()[:8]
+    return runs_root(runs_dir) / f"{recipe.run.name}-{digest}"
 
 
 @contextlib.contextmanager
-def open_run(recipe: Recipe, directory: Path, world: World) -> Iterator[Path]:
+def open_run(
+    recipe: Recipe, directory: Path, world: World, branch: Branch | None = None
+) -> Iterator[Path]:
     """Hold the run directory of `recipe`, made if it is not there.
+
+    With a branch, it begins with what the other run had at that step.
 
     Raises:
         CheckpointError: where it holds another recipe's run (every differing key is named), is
@@ -54,6 +71,8 @@ def open_run(recipe: Recipe, directory: Path, world: World) -> Iterator[Path]:
                 f"{directory}: another process is training here; wait for it, or stop it"
             ) from error
         _claim(recipe, directory)
+        if branch is not None:
+            branch.copy_into(directory, recipe)
         world.barrier()
         yield directory
 

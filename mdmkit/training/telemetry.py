@@ -78,9 +78,12 @@ def log_window(job: Job, clock: Clock, learning_rate: float) -> None:
     summary = check_finite(job)
     job.window.restart()
     speed = clock.tokens_per_second()
+    tokens = job.recipe.train.global_batch_size * job.recipe.data.length
     metrics = {
         "train/loss": summary.loss,
+        "train/masked_share": None if summary.scored is None else summary.scored / tokens,
         "train/grad_norm": summary.grad_norm,
+        "train/clipped_share": summary.clipped,
         "train/learning_rate": learning_rate,
         "train/tokens_per_second": round(speed, 1),
         "train/nonfinite_steps": summary.nonfinite_steps,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mdmkit.builtin.time_samplers import mdmkit_time_samplers
+
 from .commands import changed, mdmkit, refused, run_directory
 
 Install = Callable[..., Path]
@@ -225,8 +227,9 @@ def test_a_broken_plugin_harms_only_recipes_that_need_it(
     plugins("mdmkit-triangle,mdmkit-broken")
     short = changed("train.steps=1", "learning_rate.warmup_steps=0", "time_sampler.use=triangle")
     assert mdmkit("run", recipe, *short).code == 0
+    known = ", ".join(sorted([*mdmkit_time_samplers(), "triangle"]))
     assert refused("run", recipe, *changed("time_sampler.use=square")) == (
-        '--set: [time_sampler] use: no time sampler "square"; known: bell, triangle, uniform; a '
+        f'--set: [time_sampler] use: no time sampler "square"; known: {known}; a '
         "plugin that might provide it is broken: mdmkit-broken 1.0 (bad) could not be loaded: "
         "ModuleNotFoundError: No module named 'nothing_there'\n"
     )

@@ -8,18 +8,45 @@ import pytest
 from attrs import evolve
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mdmkit.builtin import weightings
+from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.evaluators import Nelbo
-from mdmkit.builtin.mask_patterns import ExactCount, Independent
-from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
+from mdmkit.builtin.mask_patterns import (
+    BlueNoise,
+    Clustered,
+    Complementary,
+    ExactCount,
+    Independent,
+    Mirrored,
+)
+from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
 from mdmkit.builtin.schedules import Cosine, Linear
-from mdmkit.builtin.time_samplers import Bell, Uniform
+from mdmkit.builtin.time_samplers import (
+    Annealed,
+    Bell,
+    Beta,
+    Clipped,
+    InformationRate,
+    LogitNormal,
+    LossAdaptive,
+    Mixture,
+    Uniform,
+    Window,
+)
 from mdmkit.builtin.trackers import Jsonl, TensorBoard
-from mdmkit.builtin.weightings import Elbo, Flat, InverseT
+from mdmkit.builtin.weightings import (
+    Elbo,
+    Flat,
+    InverseT,
+    Locality,
+    Power,
+    Sigmoid,
+)
 from mdmkit.metrics_log import read_metrics
-from mdmkit.testing import CHECKS, check_component, check_options, objective_context
+from mdmkit.testing import CHECKS, check_component, check_options, objective_context, run_facts
 from mdmkit.values import Vocabulary
 
 MODULES = {
@@ -71,11 +98,47 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Bell(centre=0.0, width=0.05), {}),
         (Bell(centre=1.0, width=0.05, floor=0.5), {}),
         (Bell(centre=0.3, width=20.0), {}),
+        (Beta(), {}),
+        (Beta(a=0.5, b=3.3), {}),
+        (Beta(a=1.0, b=1.0), {}),
+        (Beta(a=300.0, b=40.0), {}),
+        (LogitNormal(), {}),
+        (LogitNormal(mean=-1.0, std=2.5), {}),
+        (Window(), {}),
+        (Window(low=0.0, high=1.0), {}),
+        (Window(low=0.2, high=0.9), {}),
+        (InformationRate(), {}),
+        (InformationRate(warmup=0), {}),
+        (InformationRate(warmup=1, bins=7, memory=1.0, prior=1.0, floor=0.5), {}),
+        (LossAdaptive(), {}),
+        (LossAdaptive(warmup=0), {}),
+        (LossAdaptive(warmup=1, bins=5, memory=1.0, floor=0.3), {}),
+        (Clipped(), {}),
+        (Clipped(low=0.3, high=0.8), {}),
+        (Mixture(first=Bell(width=0.1), second=Uniform(), share=0.2), {}),
+        (Mixture(first=Window(low=0.1, high=0.2), second=Window(low=0.7, high=0.9)), {}),
+        (Mixture(first=InformationRate(warmup=0), second=Beta(a=0.5, b=0.5)), {}),
+        (Annealed(start=Bell(), end=Uniform()), {"steps": (0, 1, 50, 98, 99, 1000)}),
+        (
+            Annealed(
+                start=LossAdaptive(warmup=0),
+                end=Mixture(first=Window(), second=LogitNormal(), share=0.9),
+                anneal=Annealing(begin=0.0, end=0.1),
+            ),
+            {"steps": (0, 1, 5, 20)},
+        ),
     ],
     "mdmkit_mask_patterns": [
         (Independent(), {}),
         (ExactCount(), {}),
         (ExactCount(rounding="up"), {}),
+        (BlueNoise(), {}),
+        (BlueNoise(share=1.0, final_share=0.0), {}),
+        (BlueNoise(share=0.0), {}),
+        (Complementary(), {}),
+        (Mirrored(), {}),
+        (Clustered(), {}),
+        (Clustered(mean_run=2.0), {}),
     ],
     "mdmkit_loss_weightings": [
         (Elbo(), {}),
@@ -86,11 +149,30 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Flat(), {}),
         (Flat(normalizer="sequence"), {}),
         (Flat(normalizer="tokens"), {}),
+        *((Power(exponent=k), {}) for k in (-1.0, -0.5, 4.0)),
+        (Power(of="t", normalizer="weights"), {}),
+        (weightings.Clipped(), {}),
+        (weightings.Clipped(min_weight=2.0, max_weight=3.0), {}),
+        *((Sigmoid(bias=b), {}) for b in (-20.0, 0.0, 20.0)),
+        (Locality(), {}),
+        (Locality(scale=1e-3, final=0.0), {}),
+        (Locality(decay="power", start=0.5, normalizer="masked"), {}),
+        (weightings.Annealed(bell=Bell()), {}),
+        (weightings.Annealed(bell=Bell(width=0.01), final=0.0), {}),
+        (
+            weightings.Annealed(
+                bell=Bell(floor=0.1), start=0.5, anneal=Annealing(), max_weight=5.0
+            ),
+            {},
+        ),
     ],
     "mdmkit_objectives": [
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("iid", "jittered")),
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("offset", "mirrored")),
         (Autoregressive(), {}),
+        (MixedCausal(), {}),
+        (MixedCausal(share=0.0), {}),
+        (MixedCausal(share=1.0, final_share=1.0, causal_weight=0.5), {}),
     ],
     "mdmkit_samplers": [
         (Ancestral(), {}),
@@ -141,6 +223,9 @@ def test_component(hook: str, component: Any, settings: dict[str, Any]) -> None:
         {"time_sampler": Bell(), "loss_weighting": Flat()},
         {"time_sampler": Bell(floor=0.2), "loss_weighting": Flat(normalizer="sequence")},
         {"noise_schedule": Cosine(), "loss_weighting": Elbo(normalizer="weights")},
+        {"mask_pattern": Complementary(), "noise_schedule": Cosine()},
+        {"mask_pattern": Mirrored()},
+        {"loss_weighting": Locality().build(run_facts())},
         {"mask_pattern": ExactCount(), "loss_weighting": Flat(normalizer="tokens")},
         {
             "mask_pattern": ExactCount(rounding="up"),
@@ -150,6 +235,18 @@ def test_component(hook: str, component: Any, settings: dict[str, Any]) -> None:
 )
 def test_masked_diffusion_of_other_parts(parts: dict[str, Any]) -> None:
     CHECKS["mdmkit_objectives"](MaskedDiffusion(), context=evolve(objective_context(), **parts))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"time_sampler": Bell(floor=0.2), "loss_weighting": Flat(normalizer="sequence")},
+        {"mask_pattern": Complementary(), "loss_weighting": Elbo(normalizer="weights")},
+    ],
+)
+def test_mixed_causal_of_other_parts(parts: dict[str, Any]) -> None:
+    context = evolve(objective_context(), **parts)
+    CHECKS["mdmkit_objectives"](MixedCausal(causal_weight=2.0), context=context)
 
 
 def test_autoregressive_without_bos_or_eos() -> None:

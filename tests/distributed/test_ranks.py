@@ -63,8 +63,15 @@ def assert_same_curve(one: Path, other: Path) -> None:
         ["train.steps=20"],
         ["train.steps=20", "train.micro_batch_size=2", "denoiser.tied=true"],
         ["train.steps=20", 'objective.use="autoregressive"', 'sampler.use="autoregressive"'],
+        # at most 3 causal rows for 4 micro-batches: some have none
+        [
+            "train.steps=20",
+            "train.micro_batch_size=2",
+            'objective={use = "mixed_causal", share = 0.25, final_share = 0.0}',
+            "objective.anneal.end=0.8",
+        ],
     ],
-    ids=["plain", "accumulated and tied", "autoregressive"],
+    ids=["plain", "accumulated and tied", "autoregressive", "mixed causal"],
 )
 def test_two_ranks_give_the_curve_of_one(
     tiny_recipe: Path, tmp_path: Path, changes: list[str]

@@ -13,6 +13,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from mdmkit.protocols import ObjectiveContext
+from mdmkit.testing import run_facts
 from mdmkit.values import Batch, Vocabulary
 
 
@@ -82,7 +83,8 @@ class Case:
 
     def context(self, **parts: Any) -> ObjectiveContext:
         """What an objective is built from."""
-        return ObjectiveContext(vocab=self.vocab, length=self.length, **parts)
+        facts = run_facts(vocab=self.vocab, length=self.length)
+        return ObjectiveContext(vocab=self.vocab, length=self.length, facts=facts, **parts)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from mdmkit.builtin.time_samplers import Uniform
 from mdmkit.builtin.weightings import Elbo
 from mdmkit.draws import StepDraws
 from mdmkit.protocols import ObjectiveContext
-from mdmkit.testing import randomize
+from mdmkit.testing import randomize, run_facts
 from mdmkit.values import Attention, Batch, Vocabulary
 
 
@@ -29,6 +29,7 @@ def context(vocab: Vocabulary, length: int) -> ObjectiveContext:
         time_sampler=Uniform(),
         mask_pattern=Independent(),
         loss_weighting=Elbo(),
+        facts=run_facts(vocab=vocab, length=length),
     )
 
 

@@ -87,28 +87,45 @@ def _options(fields: list[attrs.Attribute[Any]]) -> str:
         return "No options."
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for field in fields:
-        cells = (
-            f"`{field.name}`",
-            _value(field),
-            _default(field),
-            field.metadata[METADATA_KEY].doc,
-        )
-        rows.append(f"| {' | '.join(_words(cell).replace('|', chr(92) + '|') for cell in cells)} |")
+        for cells in _rows(field):
+            escaped = (_words(cell).replace("|", chr(92) + "|") for cell in cells)
+            rows.append(f"| {' | '.join(escaped)} |")
     return "\n".join(rows)
 
 
+def _rows(field: attrs.Attribute[Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Key, value, default and meaning; of a table inside a component, a row for each key."""
+    about = field.metadata[METADATA_KEY].doc
+    if not (isinstance(field.type, type) and attrs.has(field.type)):
+        yield f"`{field.name}`", _value(field), _default(field), about
+        return
+    attrs.resolve_types(field.type)
+    default = field.default
+    table = default.factory() if hasattr(default, "factory") else default
+    for key in attrs.fields(field.type):
+        inner = key.evolve(default=getattr(table, key.name))
+        meaning = f"{about}; {key.metadata[METADATA_KEY].doc}"
+        yield f"`{field.name}.{key.name}`", _value(inner), _default(inner), meaning
+
+
 def _value(field: attrs.Attribute[Any]) -> str:
+    if _is_choice(field.type):
+        return "a table with `use`"
     kinds = [kind for kind in get_args(field.type) if kind is not type(None)]
     kind: Any = (
         kinds[0] if len(kinds) == 1 and get_origin(field.type) is not Literal else field.type
     )
     if get_origin(kind) is Literal:
         return ", ".join(f"`{json.dumps(word)}`" for word in get_args(kind))
+    if _is_choice(kind):
+        return f"table with `use`: {CHOICES[kind].kind}"
     words = WORDS[kind].removeprefix("a ").removeprefix("an ")
     return f"{words}{field.metadata[METADATA_KEY].describe().removeprefix('a value')}".strip()
 
 
 def _default(field: attrs.Attribute[Any]) -> str:
+    if DEFAULT_USE in field.metadata:
+        return f'`{{use = "{field.metadata[DEFAULT_USE]}"}}`'
     if field.default is attrs.NOTHING:
         return "required"
     return "unset" if field.default is None else f"`{json.dumps(field.default)}`"
@@ -142,7 +159,7 @@ def documented() -> dict[str, dict[str, str]]:
             table, name = match[1], ""
         elif match := re.fullmatch(r'#### `use = "(.+)"`', line):
             name = match[1]
-        elif match := re.match(r"\| `(\w+)` \| .*? \| (.+?) \| ", line):
+        elif match := re.match(r"\| `([\w.]+)` \| .*? \| (.+?) \| ", line):
             sections.setdefault(f"{table} {name}".strip(), {})[match[1]] = match[2].strip("`")
         sections.setdefault(f"{table} {name}".strip(), {})
     return sections
@@ -160,7 +177,7 @@ def test_every_key_of_a_resolved_recipe_is_in_the_reference(name: str) -> None:
         table, keys = pending.pop()
         labelled = re.sub(r"^(evaluators|trackers)\..+", r"\1.<label>", table)
         section = f"{labelled} {keys.get('use', '')}".strip()
-        for key, value in keys.items():
+        for key, value in _flat(keys):
             if isinstance(value, dict):
                 pending.append((f"{table}.{key}", value))
             elif key != "use":
@@ -169,6 +186,15 @@ def test_every_key_of_a_resolved_recipe_is_in_the_reference(name: str) -> None:
                     assert tomllib.loads(f"x = {default}")["x"] == value, f"{section}: {key}"
                     compared += 1
     assert compared > 20 or "extends" in written
+
+
+def _flat(keys: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys and values; a table inside a component that chooses nothing, by dotted keys."""
+    for key, value in keys.items():
+        if "use" in keys and isinstance(value, dict) and "use" not in value:
+            yield from ((f"{key}.{inner}", entry) for inner, entry in value.items())
+        else:
+            yield key, value
 
 
 def _says(data: Any, path: str) -> bool:
@@ -217,7 +243,7 @@ def test_the_errors_that_are_shown_are_the_errors_that_come(tmp_path: Path) -> N
 
 
 def test_the_run_directory_is_as_described(tiny_recipe: Path) -> None:
-    recipe = load_recipe(tiny_recipe, ["train.steps=4"])
+    recipe = load_recipe(tiny_recipe, ["train.steps=4", "train.diagnose_every=2"])
     directory = mdmkit.train(recipe).directory
     text = HOW.read_text(encoding="utf-8")
     (layout,) = re.findall(r"```text\nruns/.*?```", text, re.S)
@@ -231,8 +257,9 @@ def test_the_run_directory_is_as_described(tiny_recipe: Path) -> None:
     assert found == told
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     logged = {key for line in lines for key in json.loads(line)}
+    logged = {re.sub(r"(train/nll_at_t)/0\.\d5", r"\1/<t>", key) for key in logged}
     (figures,) = re.findall(r"\| figure \|.*?\n\n", text, re.S)
-    assert logged == set(re.findall(r"^\| `([\w/]+)`", figures, re.M))
+    assert logged == set(re.findall(r"^\| `([\w/<>]+)`", figures, re.M))
 
 
 # --- the table of what a loss minimises
@@ -245,7 +272,11 @@ def objectives() -> list[tuple[str, str, str]]:
 
 
 def test_the_table_has_every_weighting_and_normaliser_once() -> None:
-    names = set(CATALOGUE.of("mdmkit_loss_weightings"))
+    weightings = CATALOGUE.of("mdmkit_loss_weightings")
+    names = {name for name, weighting in weightings.items() if not hasattr(weighting.cls, "build")}
+    below = HOW.read_text(encoding="utf-8").partition("### What a training loss minimises")[2]
+    for name in set(weightings) - names:  # it takes a run to know their weight
+        assert f"* `{name}`" in below.partition("###")[0]
     pairs = [(weighting, normalizer) for weighting, normalizer, _ in objectives()]
     assert sorted(pairs) == sorted((w, n) for w in names for n in get_args(protocols.Normalizer))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import nn
 
 from mdmkit.builtin.denoisers import Dit
@@ -113,6 +113,26 @@ def test_components_that_need_facts_are_built_and_the_stateful_ones_found() -> N
     assert set(live.stateful) == {"time_sampler"}
     assert live.objective.context.time_sampler is live.time_sampler  # type: ignore[attr-defined]
     assert isinstance(live.noise_schedule, Linear)
+
+
+def test_components_are_told_of_the_live_schedule() -> None:
+    @frozen(kw_only=True)
+    class Scheduled:
+        def build(self, facts: Any) -> Any:
+            return SimpleNamespace(normalizer="tokens", seen=facts.schedule())
+
+    @frozen(kw_only=True)
+    class Made:
+        def build(self, facts: Any) -> Any:
+            with pytest.raises(LookupError, match="without knowing itself"):
+                facts.schedule()
+            return Linear(eps=0.5)
+
+    facts = evolve(run_facts(), noise_schedule=None)
+    live = bring_to_life(recipe(noise_schedule=Made(), loss_weighting=Scheduled()), facts)
+    context = live.objective.context  # type: ignore[attr-defined]
+    assert context.loss_weighting.seen is live.noise_schedule
+    assert live.noise_schedule == Linear(eps=0.5)
 
 
 def test_a_device_by_name() -> None:

@@ -16,6 +16,7 @@ from mdmkit.builtin.weightings import Flat
 from mdmkit.draws import StepDraws
 from mdmkit.network import InferenceCall, Root
 from mdmkit.protocols import EvaluationContext, ObjectiveContext
+from mdmkit.testing import run_facts
 from mdmkit.values import Batch, Vocabulary
 
 LENGTH, MASK = 4, 4
@@ -80,6 +81,7 @@ def make_context() -> Callable[..., EvaluationContext]:
             time_sampler=Uniform(),
             mask_pattern=Independent(),
             loss_weighting=Flat(),
+            facts=run_facts(vocab=VOCAB, length=LENGTH),
         )
         options = Autoregressive() if exact else MaskedDiffusion()
         cpu = torch.device("cpu")

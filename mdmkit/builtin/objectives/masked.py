@@ -1,14 +1,14 @@
-"""What is trained: masked diffusion, and the autoregressive baseline on the same network."""
+"""Masked diffusion: predict what the masks hide."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
+from mdmkit.builtin.objectives.losses import weighted_loss
 from mdmkit.diffusion import (
     mask_tokens,
     masked_nll,
@@ -16,7 +16,6 @@ from mdmkit.diffusion import (
     time_at_mask_rate,
     uniform_subset,
 )
-from mdmkit.hookspecs import hookimpl
 from mdmkit.options import option
 from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction, Stratification
 from mdmkit.values import Batch, Bound, Loss, Noised
@@ -142,77 +141,3 @@ class LiveMaskedDiffusion:
         total = sum_by_row(nll.double(), mask)
         nats = total * token_count / count.clamp(min=1)
         return Bound(nats=nats, tokens=token_count, masked=count)
-
-
-@frozen(kw_only=True)
-class Autoregressive:
-    """Next-token prediction with causal attention: the baseline, on the same network and data.
-
-    The input is the text shifted right by one, with BOS (else EOS, else the mask) in front, so
-    the first token is predicted, too, and the NLL covers the same tokens as the NELBO.
-    """
-
-    needs: ClassVar[frozenset[str]] = frozenset({"causal"})
-    prediction: ClassVar[Prediction] = "next_token"
-
-    def build(self, context: ObjectiveContext) -> LiveAutoregressive:
-        """The live objective."""
-        return LiveAutoregressive(context=context)
-
-
-@frozen(kw_only=True, eq=False)
-class LiveAutoregressive:
-    """`Autoregressive` for one vocabulary."""
-
-    context: ObjectiveContext
-    exact: ClassVar[bool] = True
-    group: ClassVar[int] = 1
-
-    def corrupt(self, batch: Batch, draws: Draws) -> Noised:  # noqa: ARG002 - nothing is random
-        """Shift the text; every scored token is in the loss with weight 1."""
-        scored = batch.scored()
-        return Noised(
-            inputs=shift_right(batch.tokens, self.context.vocab.start_id),
-            targets=batch.tokens,
-            in_loss=scored,
-            weights=torch.ones(scored.shape),
-            t=None,
-            attention=batch.attention(causal=True),
-            denominator=scored.sum().double(),
-        )
-
-    def loss(self, denoiser: Denoiser, noised: Noised) -> Loss:
-        """The sum of the next-token cross-entropies."""
-        return weighted_loss(denoiser, noised, self.context.vocab.mask_id)
-
-    def bound(self, denoiser: Denoiser, batch: Batch, draws: Draws) -> Bound:
-        """The exact NLL of each row in nats."""
-        noised = self.corrupt(batch, draws)
-        h = denoiser(noised.inputs, attention=noised.attention)
-        logits = denoiser.unembed(h[noised.in_loss])
-        nll = masked_nll(logits, batch.tokens[noised.in_loss], self.context.vocab.mask_id)
-        total = sum_by_row(nll.double(), noised.in_loss)
-        return Bound(nats=total, tokens=noised.in_loss.sum(-1))
-
-
-def weighted_loss(denoiser: Denoiser, noised: Noised, mask_id: int) -> Loss:
-    """The weighted sum of cross-entropies over ``noised.in_loss``; logits exist only there."""
-    h = denoiser(noised.inputs, t=noised.t, attention=noised.attention)
-    here = noised.in_loss
-    nll = masked_nll(denoiser.unembed(h[here]), noised.targets[here], mask_id)  # [N]
-    return Loss(
-        total=(nll * noised.weights[here]).sum(),
-        nll=sum_by_row(nll.detach(), here),
-        tokens=here.sum(-1),
-    )
-
-
-def shift_right(tokens: Tensor, first: int) -> Tensor:
-    """``[B, L]`` with `first` in front and the last token gone: inputs of next-token prediction."""
-    return torch.cat([torch.full_like(tokens[:, :1], first), tokens[:, :-1]], dim=-1)
-
-
-@hookimpl
-def mdmkit_objectives() -> Mapping[str, type]:
-    """The objectives of this module."""
-    return {"masked_diffusion": MaskedDiffusion, "autoregressive": Autoregressive}

@@ -1,20 +1,8 @@
-"""Weights of the masked cross-entropies, and what their sum is divided by.
-
-What a training loss with t ~ q then minimises, per token, with h(r) the mean cross-entropy of a
-masked token at mask ratio r, and the linear schedule (t = r):
-
-=============================  ================================================
-``elbo``, tokens               ∫ h(t) dt: the NELBO, unbiased
-``inverse_t``, tokens          ∫ q(t)·h(t) dt
-``flat``, tokens               ∫ q(t)·t·h(t) dt
-``flat``, masked               the same ÷ E_q[t] (a ratio estimator)
-``flat``, sequence             ∫ q(t)·E[h_k | k ~ Bin(L, t)] dt
-=============================  ================================================
-"""
+"""The weights of the NELBO, of standard training, and none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -22,14 +10,13 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.diffusion import nelbo_weight
-from mdmkit.hookspecs import hookimpl
 from mdmkit.options import option
 from mdmkit.protocols import Normalizer
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
 
-_NORMALIZER_DOC = "what the weighted sum is divided by: tokens, masked, weights or sequence"
+NORMALIZER_DOC = "what the weighted sum is divided by: tokens, masked, weights or sequence"
 
 
 @frozen(kw_only=True)
@@ -51,7 +38,7 @@ class Elbo:
     estimator: Literal["time", "rao_blackwell", "count"] = option(
         "time", doc="which unbiased weight: time, rao_blackwell (both independent masks) or count"
     )
-    normalizer: Normalizer = option("tokens", doc=_NORMALIZER_DOC)
+    normalizer: Normalizer = option("tokens", doc=NORMALIZER_DOC)
 
     def check(self, recipe: Recipe) -> Iterator[str]:
         """Say where the recipe's mask pattern makes the estimator biased."""
@@ -92,7 +79,7 @@ class InverseT:
     ∫ q(t)·h(t) dt instead.
     """
 
-    normalizer: Normalizer = option("tokens", doc=_NORMALIZER_DOC)
+    normalizer: Normalizer = option("tokens", doc=NORMALIZER_DOC)
 
     def weight(self, *, alpha_t: Tensor, dalpha_t: Tensor, **_: Any) -> Tensor:
         """``[B]`` float64, see the class."""
@@ -103,14 +90,8 @@ class InverseT:
 class Flat:
     """No weight: every masked token counts the same (arXiv 2605.13026 drops the 1/t)."""
 
-    normalizer: Normalizer = option("masked", doc=_NORMALIZER_DOC)
+    normalizer: Normalizer = option("masked", doc=NORMALIZER_DOC)
 
     def weight(self, *, t: Tensor, **_: Any) -> Tensor:
         """``[B]`` ones."""
         return torch.ones_like(t)
-
-
-@hookimpl
-def mdmkit_loss_weightings() -> Mapping[str, type]:
-    """The loss weightings of this module."""
-    return {"elbo": Elbo, "inverse_t": InverseT, "flat": Flat}

@@ -1,16 +1,14 @@
-"""Densities of the training time t: where on the way from clean to masked to train."""
+"""Densities of t whose quantiles have a closed form, and the bell."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
 from mdmkit.diffusion import TINY, invert_increasing
-from mdmkit.hookspecs import hookimpl
 from mdmkit.options import option
 
 
@@ -84,7 +82,67 @@ class Bell:
         return low, high
 
 
-@hookimpl
-def mdmkit_time_samplers() -> Mapping[str, type]:
-    """The time samplers of this module."""
-    return {"uniform": Uniform, "bell": Bell}
+@frozen(kw_only=True)
+class Window:
+    """t uniform on [low, high], and never outside (arXiv 2601.22450).
+
+    Mask ratios outside of the window are not trained at all, so no weight makes the loss the
+    whole NELBO.
+    """
+
+    low: float = option(0.45, ge=0, lt=1, doc="the smallest t that is drawn")
+    high: float = option(0.55, gt=0, le=1, doc="the largest t; above low")
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a window without width."""
+        refuse_empty(self.low, self.high)
+
+    def at(self, step: int) -> Window:  # noqa: ARG002 - the same at every step
+        """Itself: the density does not change."""
+        return self
+
+    def icdf(self, u: Tensor) -> Tensor:
+        """t = low + (high − low)·u, ``[B] -> [B]``."""
+        return (self.low + (self.high - self.low) * u).clamp(TINY, 1 - 2.0**-53)
+
+    def density(self, t: Tensor) -> Tensor:
+        """1/(high − low) on [low, high], 0 elsewhere."""
+        inside = (t >= self.low) & (t <= self.high)
+        return inside.to(t.dtype) / (self.high - self.low)
+
+
+@frozen(kw_only=True)
+class LogitNormal:
+    """t = sigmoid(m + s·z) with z standard normal (arXiv 2403.03206, §3.1).
+
+    q(t) = φ((logit t − m)/s) / (s·t·(1 − t)). With m = 0 it is symmetric; it is a bell up to
+    about s = 1.4 and has two modes above.
+    """
+
+    mean: float = option(0.0, ge=-5, le=5, doc="m, mean of logit t")
+    std: float = option(1.0, gt=0, le=5, doc="s, standard deviation of logit t")
+
+    def at(self, step: int) -> LogitNormal:  # noqa: ARG002 - the same at every step
+        """Itself: the density does not change."""
+        return self
+
+    def icdf(self, u: Tensor) -> Tensor:
+        """t = sigmoid(m + s·Φ⁻¹(u)), ``[B] -> [B]`` float64."""
+        z: Tensor = torch.special.ndtri(u.double())
+        return (self.mean + self.std * z).sigmoid().clamp(TINY, 1 - 2.0**-53)
+
+    def density(self, t: Tensor) -> Tensor:
+        """q(t), ``[B] -> [B]``; 0 at the ends."""
+        inside = t.clamp(TINY, 1 - 2.0**-53)
+        z = (inside.logit() - self.mean) / self.std
+        return torch.exp(-z * z / 2) / (self.std * math.sqrt(2 * math.pi) * inside * (1 - inside))
+
+
+def refuse_empty(low: float, high: float) -> None:
+    """Refuse an interval of t without width.
+
+    Raises:
+        ValueError: where `high` is not above `low`.
+    """
+    if high <= low:
+        raise ValueError(f"high must be above low: got low = {low:g} and high = {high:g}")

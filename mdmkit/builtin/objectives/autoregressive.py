@@ -1,0 +1,70 @@
+"""Next-token prediction: the baseline, on the same network."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from mdmkit.builtin.objectives.losses import weighted_loss
+from mdmkit.diffusion import masked_nll, sum_by_row
+from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction
+from mdmkit.values import Batch, Bound, Loss, Noised
+
+
+@frozen(kw_only=True)
+class Autoregressive:
+    """Next-token prediction with causal attention: the baseline, on the same network and data.
+
+    The input is the text shifted right by one, with BOS (else EOS, else the mask) in front, so
+    the first token is predicted, too, and the NLL covers the same tokens as the NELBO.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"causal"})
+    prediction: ClassVar[Prediction] = "next_token"
+
+    def build(self, context: ObjectiveContext) -> LiveAutoregressive:
+        """The live objective."""
+        return LiveAutoregressive(context=context)
+
+
+@frozen(kw_only=True, eq=False)
+class LiveAutoregressive:
+    """`Autoregressive` for one vocabulary."""
+
+    context: ObjectiveContext
+    exact: ClassVar[bool] = True
+    group: ClassVar[int] = 1
+
+    def corrupt(self, batch: Batch, draws: Draws) -> Noised:  # noqa: ARG002 - nothing is random
+        """Shift the text; every scored token is in the loss with weight 1."""
+        scored = batch.scored()
+        return Noised(
+            inputs=shift_right(batch.tokens, self.context.vocab.start_id),
+            targets=batch.tokens,
+            in_loss=scored,
+            weights=torch.ones(scored.shape),
+            t=None,
+            attention=batch.attention(causal=True),
+            denominator=scored.sum().double(),
+        )
+
+    def loss(self, denoiser: Denoiser, noised: Noised) -> Loss:
+        """The sum of the next-token cross-entropies."""
+        return weighted_loss(denoiser, noised, self.context.vocab.mask_id)
+
+    def bound(self, denoiser: Denoiser, batch: Batch, draws: Draws) -> Bound:
+        """The exact NLL of each row in nats."""
+        noised = self.corrupt(batch, draws)
+        h = denoiser(noised.inputs, attention=noised.attention)
+        logits = denoiser.unembed(h[noised.in_loss])
+        nll = masked_nll(logits, batch.tokens[noised.in_loss], self.context.vocab.mask_id)
+        total = sum_by_row(nll.double(), noised.in_loss)
+        return Bound(nats=total, tokens=noised.in_loss.sum(-1))
+
+
+def shift_right(tokens: Tensor, first: int) -> Tensor:
+    """``[B, L]`` with `first` in front and the last token gone: inputs of next-token prediction."""
+    return torch.cat([torch.full_like(tokens[:, :1], first), tokens[:, :-1]], dim=-1)

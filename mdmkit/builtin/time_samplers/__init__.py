@@ -1,0 +1,43 @@
+"""Time samplers: where on the way from clean to masked to train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mdmkit.builtin.time_samplers.beta import Beta
+from mdmkit.builtin.time_samplers.blends import Annealed, Mixture
+from mdmkit.builtin.time_samplers.closed_form import Bell, LogitNormal, Uniform, Window
+from mdmkit.builtin.time_samplers.information_rate import InformationRate
+from mdmkit.builtin.time_samplers.variance import Clipped, LossAdaptive
+from mdmkit.hookspecs import hookimpl
+
+__all__ = [
+    "Annealed",
+    "Bell",
+    "Beta",
+    "Clipped",
+    "InformationRate",
+    "LogitNormal",
+    "LossAdaptive",
+    "Mixture",
+    "Uniform",
+    "Window",
+    "mdmkit_time_samplers",
+]
+
+
+@hookimpl
+def mdmkit_time_samplers() -> Mapping[str, type]:
+    """The time samplers of this package."""
+    return {
+        "uniform": Uniform,
+        "bell": Bell,
+        "beta": Beta,
+        "logit_normal": LogitNormal,
+        "window": Window,
+        "information_rate": InformationRate,
+        "loss_adaptive": LossAdaptive,
+        "clipped": Clipped,
+        "mixture": Mixture,
+        "annealed": Annealed,
+    }
