@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from mdmkit.draws import StepDraws
-from mdmkit.protocols import ObjectiveContext
 from mdmkit.recipe import load_recipe
 from mdmkit.report.curve_text import curve_lines, sparkline, training_lines
 from mdmkit.report.curves import Curves, curves_over_training, effective_curves, why_no_curves
-from mdmkit.values import Batch, Vocabulary
+from mdmkit.testing import objective_context, run_facts
+from mdmkit.values import Batch
 
 from .curve_parts import (
     CATALOGUE,
@@ -243,17 +243,10 @@ def test_the_weight_is_what_the_objective_hands_out(normalizer, pattern, by_posi
         parts["loss_weighting"] = NearVisible(normalizer=normalizer)
     choices = (f"loss_weighting.normalizer={normalizer}", "time_sampler.centre=0.35")
     made = recipe(*choices, "data.length=64", **parts)
-    vocab = Vocabulary(size=3, mask_id=2)
-    objective = made.objective.build(
-        ObjectiveContext(
-            vocab=vocab,
-            length=64,
-            noise_schedule=made.noise_schedule,
-            time_sampler=made.time_sampler,
-            mask_pattern=made.mask_pattern,
-            loss_weighting=made.loss_weighting,
-        )
-    )
+    tables = ("noise_schedule", "time_sampler", "mask_pattern", "loss_weighting")
+    chosen = {table: getattr(made, table) for table in tables}
+    context = attrs.evolve(objective_context(run_facts(length=64)), **chosen)
+    objective = made.objective.build(context)
     rows = torch.arange(4096)
     draws = StepDraws(seed=3, step=0, rows=rows, global_rows=4096)
     noised = objective.corrupt(Batch(tokens=torch.zeros(4096, 64, dtype=torch.int64)), draws)
@@ -336,6 +329,12 @@ def test_a_sampler_that_adapts_is_shown_as_it_starts():
     assert curves.density == pytest.approx([1.0] * 50)
     assert "adapts" in curves.notes[0]
     assert training_lines([curves])[-1] == f"note: {curves.notes[0]}"
+
+
+def test_the_curves_of_a_mixed_objective_are_those_of_its_masked_rows():
+    mixed = effective_curves(recipe("objective.use=mixed_causal"))
+    assert attrs.evolve(mixed, notes=()) == effective_curves(BASE)
+    assert "next-token" in mixed.notes[0]
 
 
 def test_a_component_may_remark_on_its_curves():
