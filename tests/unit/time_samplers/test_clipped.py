@@ -83,11 +83,16 @@ def test_too_few_draws_change_nothing() -> None:
 
 def test_draws_that_are_not_finite_are_passed_over() -> None:
     live = Clipped().build(run_facts())
-    t, nll, count = validation(0.1 + 3 * times(), times())
-    nll[:40] = math.nan
-    nll[40:50] = math.inf
+    t, nll, count = validation(0.1 + 3 * (1 - times()), times())
+    nll[:40], nll[-5:] = math.nan, math.inf
     live.validated(t, nll, count)
-    assert interval(live) == [0.0, 0.5]
+    assert interval(live) == [0.5, 1.0]
+
+
+def test_among_equals_the_widest_is_taken() -> None:
+    live = Clipped(low=0.4, high=0.6).build(run_facts())
+    live.validated(times(), 2 * times() * LENGTH, times() * LENGTH)
+    assert interval(live) == [0.0, 1.0]
 
 
 def test_the_interval_is_its_state() -> None:
