@@ -19,7 +19,7 @@ INITIAL_FALL = 0.2
 LEAST_BULGE = 0.05
 """Nats that a plateau's shoulder must stand above the convex hull of the curve."""
 ROUNDING = 1e-9
-"""Nats within which a level counts as reached: the fit of equal points differs in the last digit."""
+"""Nats within which a level counts as reached: equal points get fits that differ in a digit."""
 
 
 def falling(curves: Floats) -> Floats:
