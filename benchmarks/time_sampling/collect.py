@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import statistics
-import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -36,7 +35,11 @@ CELLS = tomllib.loads((HERE / "cells.toml").read_text())
 BASELINE = "uniform_1t"
 VALUE, ERROR = "val/nelbo_per_token", "val/nelbo_per_token_stderr"
 TRACE, SIGNAL = "train/grad_noise_trace", "train/grad_noise_signal"
-COMPARED = ("uniform_1t", "uniform_flat", "bell_flat", "bell10_flat")
+FOUND = "bell10_flat"
+SIGNS = {"exact": "", "at least": "> ", "at most": "< "}
+SCREENED = 1000  # steps of the screen's budget
+BLOCKS = 512  # of base.toml's validations
+PICTURE = ROOT / "docs" / "time_sampling.svg"
 
 
 def finished(out: Path) -> Iterator[tuple[str, Path]]:
@@ -72,11 +75,11 @@ def facts(stage: str, run: Path) -> dict[str, Any]:
     return found
 
 
-def raw_nelbo(run: Path, blocks: int) -> dict[str, float]:
+def raw_nelbo(run: Path) -> dict[str, float]:
     """The NELBO of the weights that are not averaged, on the blocks of the run's validations."""
     (result,) = mdmkit.evaluate(
         run,
-        overrides=[f'evaluators.raw={{use="nelbo", split="validation", blocks={blocks}}}'],
+        overrides=[f'evaluators.raw={{use="nelbo", split="validation", blocks={BLOCKS}}}'],
         ema=False,
     ).values()
     nelbo = result.measurements["nelbo_per_token"]
@@ -85,26 +88,223 @@ def raw_nelbo(run: Path, blocks: int) -> dict[str, float]:
 
 def collect(out: Path) -> None:
     """Write the results file."""
-    runs = []
+    runs, at_1000 = [], []
     for stage, run in finished(out):
         entry = facts(stage, run)
+        if entry["cooled"] and entry["seed"] == 1 and entry["steps"] == SCREENED:
+            at_1000.append(run)
         if stage == "decide" and entry["cooled"]:
-            entry["raw"] = raw_nelbo(run, 512)
+            entry["raw"] = raw_nelbo(run)
         runs.append(entry)
         print(stage, run.name, entry["validation"][-1], flush=True)
-    found = mdmkit.compare(
-        [out / "decide"], baseline=f"{BASELINE}_2e-3", cooled=True, clusters="documents"
-    )
+    names = {"decide": [out / "decide"], "screen": at_1000}
+    baselines = {"decide": f"{BASELINE}_2e-3", "screen": "bell10_flat_2e-3"}
+    comparisons = {
+        stage: mdmkit.compare(names[stage], baseline=baselines[stage], cooled=True).to_json()
+        for stage in names
+    }
+    commands = [
+        "prepare.py CLASSICS text --megabytes 40",
+        "run.py scan screen decide batch --text text --out OUT",
+        "collect.py runs --out OUT",
+    ]
     write_json(
         RESULTS,
         {
-            "commands": [
-                "python benchmarks/time_sampling/prepare.py CLASSICS text --megabytes 40",
-                "python benchmarks/time_sampling/run.py scan screen decide batch --text text --out OUT",
-                "python benchmarks/time_sampling/collect.py runs --out OUT",
-            ],
+            "commands": [f"python benchmarks/time_sampling/{command}" for command in commands],
             "environment": environment(),
             "runs": runs,
-            "comparison": found.to_json(),
+            "comparisons": comparisons,
         },
     )
+
+
+def draw() -> None:
+    """Fill in the page's tables and make its pictures."""
+    results = json.loads(RESULTS.read_text())
+    runs = results["runs"]
+    tables = {
+        "scan": scan_table(runs),
+        "screen": screen_table(runs, results["comparisons"]["screen"]),
+        "decide": decide_table(runs, results["comparisons"]["decide"]),
+        "speed": speed_table(results["comparisons"]["decide"]),
+        "batch": batch_table(runs),
+    }
+    text = PAGE.read_text()
+    for name, rows in tables.items():
+        begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        text = before + begin + "\n" + "\n".join(rows) + "\n" + end + rest.split(end)[1]
+    write_atomic(PAGE, text)
+    pictures(runs)
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
+
+
+def final(run: dict[str, Any]) -> float:
+    """The last validation of a run."""
+    return float(run["validation"][-1][1])
+
+
+def over_seeds(values: list[float]) -> str:
+    """The mean, and its standard error over seeds where there are several."""
+    if len(values) < 2:
+        return "".join(f"{value:.3f}" for value in values)
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.fmean(values):.3f} ± {error:.3f}"
+
+
+def scan_table(runs: list[dict[str, Any]]) -> list[str]:
+    """Cells by learning rates."""
+    found = {(x["cell"], x["peak"]): final(x) for x in runs if x["stage"] == "scan"}
+    peaks = sorted({peak for _, peak in found}, key=float)
+    cells = dict.fromkeys(cell for cell, _ in found)
+    rows = [
+        [f"`{cell}`", *(f"{found[cell, p]:.3f}" if (cell, p) in found else "" for p in peaks)]
+        for cell in sorted(cells)
+    ]
+    return table(["cell", *peaks], rows)
+
+
+def screen_table(runs: list[dict[str, Any]], found: dict[str, Any]) -> list[str]:
+    """All cells at one small budget, the best first."""
+    against = {x["method"]: x["parts"][0] for x in found["no_worse"]}
+    rows = []
+    for run in sorted(runs, key=final):
+        if not (run["cooled"] and run["seed"] == 1 and run["steps"] == SCREENED):
+            continue
+        part = against.get(f"{run['cell']}_{run['peak']}")
+        noise = run["gradient_noise"]
+        scale = sum(trace for trace, _ in noise) / sum(signal for _, signal in noise)
+        rows.append(
+            [
+                f"`{run['cell']}`",
+                CELLS[run["cell"]]["about"],
+                f"{final(run):.3f}",
+                f"{part['value']:+.3f} ± {part['stderr']:.3f}" if part else "",
+                f"{scale:.0f}",
+                f"{run['clipped_share']:.0%}",
+            ]
+        )
+    header = ["cell", "what", "NELBO", f"less `{FOUND}`", "noise scale", "clipped"]
+    return table(header, rows)
+
+
+def decisive(runs: list[dict[str, Any]]) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """The cooled runs of the last stage, by cell and budget."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for run in runs:
+        if run["stage"] == "decide" and run["cooled"]:
+            groups[run["cell"], run["steps"]].append(run)
+    return groups
+
+
+def decide_table(runs: list[dict[str, Any]], found: dict[str, Any]) -> list[str]:
+    """Final NELBO by budget, over seeds, and whether it is no worse than the baseline's."""
+    groups = decisive(runs)
+    budgets = sorted({budget for _, budget in groups})
+    verdicts = {x["method"].rsplit("_", 1)[0]: x["parts"][0] for x in found["no_worse"]}
+    rows = []
+    for cell in sorted(
+        {cell for cell, _ in groups}, key=lambda c: final(groups[c, budgets[-1]][0])
+    ):
+        longest = groups[cell, budgets[-1]]
+        part = verdicts.get(cell)
+        rows.append(
+            [
+                f"`{cell}`",
+                str(len(longest)),
+                *(over_seeds([final(run) for run in groups[cell, budget]]) for budget in budgets),
+                over_seeds([run["raw"]["value"] for run in longest]),
+                f"{part['value']:+.3f}, at most {part['upper']:+.3f}" if part else "",
+            ]
+        )
+    header = ["cell", "seeds", *(f"{budget} steps" for budget in budgets)]
+    return table([*header, f"{budgets[-1]}, raw weights", f"less `{BASELINE}`"], rows)
+
+
+def speed_table(found: dict[str, Any]) -> list[str]:
+    """Speed-ups to the baseline's cooled points."""
+    rows = []
+    for one in found["speed_ups"]:
+        ratio, own = one["ratios"]["steps"], one["costs"]["steps"]
+        if ratio["kind"] not in SIGNS or own["value"] is None:
+            continue
+        low, high = (f"{x:.2f}" if x is not None else "…" for x in (ratio["low"], ratio["high"]))
+        rows.append(
+            [
+                f"`{one['method'].rsplit('_', 1)[0]}`",
+                one["level"],
+                f"{one['nelbo']:.3f}",
+                f"{SIGNS[own['kind']]}{own['value']:.0f}",
+                f"{SIGNS[ratio['kind']]}{ratio['value']:.2f} [{low}, {high}]",
+            ]
+        )
+    return table(["cell", f"level of `{BASELINE}`", "NELBO", "its steps", "speed-up"], rows)
+
+
+def batch_table(runs: list[dict[str, Any]]) -> list[str]:
+    """Four times the batch."""
+    rows = [
+        [f"`{run['cell']}`", str(run["steps"]), f"{final(run):.3f}"]
+        for run in sorted(runs, key=final)
+        if run["stage"] == "batch" and run["cooled"]
+    ]
+    return table(["cell", "steps of 4 × the batch", "NELBO"], rows)
+
+
+def pictures(runs: list[dict[str, Any]]) -> None:
+    """Cooled points against their budget, and the curves at a constant rate."""
+    import matplotlib as mpl
+    from matplotlib import pyplot
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "mdmkit"  # the same results give the same file
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    groups = decisive(runs)
+    cells = sorted({cell for cell, _ in groups})
+    colours = dict(zip(cells, pyplot.get_cmap("tab10").colors, strict=False))
+    for cell in cells:
+        own = {
+            budget: [final(x) for x in group] for (c, budget), group in groups.items() if c == cell
+        }
+        budgets = sorted(own)
+        means = [statistics.fmean(own[budget]) for budget in budgets]
+        left.plot(budgets, means, "o-", color=colours[cell], label=cell)
+        for budget in budgets:
+            left.plot([budget] * len(own[budget]), own[budget], ".", color=colours[cell], alpha=0.4)
+        for run in runs:
+            if (run["stage"], run["cell"], run["cooled"]) == ("decide", cell, False):
+                steps, values, _ = zip(*run["validation"], strict=True)
+                right.plot(steps, values, color=colours[cell], alpha=0.6, lw=1)
+    left.set(
+        xscale="log", xlabel="budget (optimizer steps), cooled", ylabel="NELBO (nats per token)"
+    )
+    right.set(xlabel="optimizer steps, constant learning rate", ylim=(3.3, 5.5))
+    left.legend(frameon=False)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PICTURE, bbox_inches="tight", metadata={"Date": None})
+
+
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("runs").add_argument("--out", type=Path, required=True)
+    commands.add_parser("draw")
+    arguments = parser.parse_args()
+    if arguments.command == "runs":
+        collect(arguments.out)
+    else:
+        draw()
+
+
+if __name__ == "__main__":
+    main()
