@@ -86,6 +86,7 @@ def _draw_curves(axes: Any, found: Comparison) -> None:
     axes.set_ylim(*view(found))
     if cooled:
         axes.set_xscale("log")
+        _plain_ticks(axes, *axes.get_xlim())
     axes.set_xlabel("budget (optimizer steps)" if cooled else "optimizer steps")
     axes.set_ylabel(UNIT)
     axes.grid(alpha=0.25, lw=0.6)
@@ -147,7 +148,7 @@ def _reach(ratios: Sequence[Ratio]) -> tuple[float, float]:
 
 def _plain_ticks(axes: Any, left: float, right: float) -> None:
     """Ticks at round numbers, written as such; a log axis of its own writes powers of ten."""
-    steps = (1, 2, 5) if right / left > 20 else (1, 1.5, 2, 3, 4, 6, 8)
+    steps = (1, 2, 5) if right / left > 20 else (1, 1.5, 2, 3, 5, 7)
     powers = range(math.floor(math.log10(left)) - 1, math.ceil(math.log10(right)) + 1)
     ticks = sorted({m * 10.0**p for p in powers for m in steps if left <= m * 10.0**p <= right})
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
