@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from attrs import frozen
@@ -111,3 +113,10 @@ def mdmkit_noise_schedules() -> Mapping[str, type]:
         "polynomial": Polynomial,
         "geometric": Geometric,
     }
+
+
+def contract_examples(directory: Path) -> Iterator[tuple[Any, dict[str, Any]]]:  # noqa: ARG001
+    """What `mdmkit.testing` tries: schedules that stop short say where."""
+    yield Linear(), {}
+    yield Linear(eps=1e-3), {"ends": (1.0, 1e-3)}
+    yield Geometric(), {"ends": (math.exp(-1e-5), math.exp(-20.0))}

@@ -132,7 +132,7 @@ def test_where_runs_go(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 KILLER = """
 import os, random, signal, sys, time
 # All that takes long is imported once, for all that are forked off.
-import mdmkit.training.loop, mdmkit.builtin.evaluators.block_sums, torch._dynamo
+import mdmkit.training.loop, mdmkit.builtin.evaluators.pair_table, torch._dynamo
 from mdmkit.cli import main
 
 for seed in range(3):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from mdmkit.builtin.time_samplers.beta import Beta
 from mdmkit.builtin.time_samplers.blends import Annealed, Mixture
@@ -41,3 +43,10 @@ def mdmkit_time_samplers() -> Mapping[str, type]:
         "mixture": Mixture,
         "annealed": Annealed,
     }
+
+
+def contract_examples(directory: Path) -> Iterator[Any]:  # noqa: ARG001 - it needs no files
+    """What `mdmkit.testing` tries of those that are made of others."""
+    yield Mixture(first=Bell(), second=Uniform(), share=0.2)
+    yield Mixture(first=InformationRate(), second=LossAdaptive())
+    yield Annealed(start=Bell(width=0.1), end=Uniform())
