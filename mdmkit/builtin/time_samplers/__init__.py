@@ -48,5 +48,6 @@ def mdmkit_time_samplers() -> Mapping[str, type]:
 def contract_examples(directory: Path) -> Iterator[Any]:  # noqa: ARG001 - it needs no files
     """What `mdmkit.testing` tries of those that are made of others."""
     yield Mixture(first=Bell(), second=Uniform(), share=0.2)
-    yield Mixture(first=InformationRate(), second=LossAdaptive())
+    learning: Any = (InformationRate(), LossAdaptive())  # options of samplers, live when built
+    yield Mixture(first=learning[0], second=learning[1])
     yield Annealed(start=Bell(width=0.1), end=Uniform())
