@@ -2,60 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any, get_args
 
 import torch
-from attrs import evolve, frozen
+from attrs import evolve
 from torch import Tensor
 
-from mdmkit.draws import StepDraws
-from mdmkit.protocols import Objective, ObjectiveContext, ObjectiveOptions, Prediction
+from mdmkit.protocols import ObjectiveContext, ObjectiveOptions, Prediction
+from mdmkit.testing.bounds import TINY_LENGTH, TINY_VOCAB, check_bound, check_total_probability
 from mdmkit.testing.errors import Contract
 from mdmkit.testing.facts import (
     GlobalGenerator,
     HashDenoiser,
-    UniformDenoiser,
     cross_entropies,
     objective_context,
     random_batch,
 )
 from mdmkit.testing.networks import FEATURES
-from mdmkit.values import Batch, Bound, MixedNoised, Noised, Vocabulary
-
-_ROWS, _LENGTH = 12, 8
-_SIGMAS = 5.0
-_TINY_VOCAB = Vocabulary(size=4, mask_id=3)
-_TINY_LENGTH = 3
-
-
-@frozen(kw_only=True)
-class _Subject:
-    """A live objective and what it is tried on."""
-
-    contract: Contract
-    objective: Objective
-    prediction: Prediction
-    vocab: Vocabulary
-    batch: Batch
-
-    def rows(self, which: Tensor) -> Batch:
-        """These rows of the batch; rows of a group share one sequence."""
-        parts = {
-            name: part[which // self.objective.group]
-            for name in ("tokens", "real", "maskable", "rows")
-            if (part := getattr(self.batch, name)) is not None
-        }
-        return evolve(self.batch, **parts)
-
-    def corrupt(self, which: Tensor, step: int = 3) -> Noised:
-        """The task of these rows of the global batch."""
-        return self.objective.corrupt(self.rows(which), self.draws(which, step))
-
-    def draws(self, which: Tensor, step: int = 3) -> StepDraws:
-        """The numbers of these rows."""
-        return StepDraws(seed=5, step=step, rows=which, global_rows=_ROWS)
+from mdmkit.testing.objective_subject import LENGTH, ROWS, Subject
+from mdmkit.values import MixedNoised, Noised
 
 
 def check_objective(
@@ -82,26 +48,26 @@ def check_objective(
     contract.require(isinstance(objective.exact, bool), "exact is a bool", repr(objective.exact))
     whole = isinstance(objective.group, int) and objective.group >= 1
     contract.require(whole, "group is a whole number >= 1", repr(objective.group))
-    subject = _Subject(
+    subject = Subject(
         contract=contract,
         objective=objective,
         prediction=options.prediction,
         vocab=context.vocab,
-        batch=random_batch(_ROWS, _LENGTH, context.vocab),
+        batch=random_batch(ROWS, LENGTH, context.vocab),
     )
     for step in (0, 3):
-        _check_noised(subject, subject.corrupt(torch.arange(_ROWS), step))
+        _check_noised(subject, subject.corrupt(torch.arange(ROWS), step))
     _check_function(subject)
     _check_micro_batches(subject)
     _check_no_leak(subject)
     _check_loss(subject)
-    _check_bound(subject)
-    tiny = evolve(context, vocab=_TINY_VOCAB, length=_TINY_LENGTH)
-    _check_total_probability(contract, options.build(tiny))
+    check_bound(subject)
+    tiny = evolve(context, vocab=TINY_VOCAB, length=TINY_LENGTH)
+    check_total_probability(contract, options.build(tiny))
 
 
-def _check_noised(subject: _Subject, noised: Noised) -> None:
-    contract, shape = subject.contract, (_ROWS, _LENGTH)
+def _check_noised(subject: Subject, noised: Noised) -> None:
+    contract, shape = subject.contract, (ROWS, LENGTH)
     for name, dtype in _NOISED.items():
         value = getattr(noised, name)
         contract.require(
@@ -115,7 +81,7 @@ def _check_noised(subject: _Subject, noised: Noised) -> None:
         "Noised.t is [B] float32 or None",
         lambda: repr(t),
     )
-    scored = subject.rows(torch.arange(_ROWS)).scored()
+    scored = subject.rows(torch.arange(ROWS)).scored()
     outside = int((noised.in_loss & ~scored).sum())
     contract.require(not outside, "only scored tokens are in the loss", f"{outside} others")
     weights = noised.weights[noised.in_loss]
@@ -160,8 +126,8 @@ def _equal(one: Noised, two: Noised) -> bool:
     return all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
 
 
-def _check_function(subject: _Subject) -> None:
-    every = torch.arange(_ROWS)
+def _check_function(subject: Subject) -> None:
+    every = torch.arange(ROWS)
     generator = GlobalGenerator.now()
     tokens = subject.batch.tokens.clone()
     same = _equal(subject.corrupt(every), subject.corrupt(every))
@@ -175,10 +141,10 @@ def _check_function(subject: _Subject) -> None:
     )
 
 
-def _check_micro_batches(subject: _Subject) -> None:
+def _check_micro_batches(subject: Subject) -> None:
     """Row i of the global batch in micro-batch i mod M: nothing but the order may change."""
-    whole = subject.corrupt(torch.arange(_ROWS))
-    dealt = [torch.arange(m, _ROWS, 3) for m in range(3)]
+    whole = subject.corrupt(torch.arange(ROWS))
+    dealt = [torch.arange(m, ROWS, 3) for m in range(3)]
     parts = [subject.corrupt(rows) for rows in dealt]
     for rows, part in zip(dealt, parts, strict=True):
         expected = evolve(whole, t=None if whole.t is None else whole.t[rows])
@@ -198,9 +164,9 @@ def _check_micro_batches(subject: _Subject) -> None:
     )
 
 
-def _check_no_leak(subject: _Subject) -> None:
+def _check_no_leak(subject: Subject) -> None:
     """What is to be predicted at a position does not stand in what may be seen there."""
-    noised = subject.corrupt(torch.arange(_ROWS))
+    noised = subject.corrupt(torch.arange(ROWS))
     causal = _causal(noised)
     if subject.prediction == "masked":
         hidden = noised.in_loss & ~causal[:, None]
@@ -216,11 +182,11 @@ def _check_no_leak(subject: _Subject) -> None:
             "it does not",
         )
     tokens = subject.batch.tokens
-    for i in range(_LENGTH if causal.any() else 0):
+    for i in range(LENGTH if causal.any() else 0):
         other = tokens.clone()
         other[:, i] = (tokens[:, i] + 1) % (subject.vocab.size - 1)
         changed = evolve(subject, batch=evolve(subject.batch, tokens=other))
-        seen = changed.corrupt(torch.arange(_ROWS)).inputs[causal, : i + 1]
+        seen = changed.corrupt(torch.arange(ROWS)).inputs[causal, : i + 1]
         subject.contract.require(
             torch.equal(seen, noised.inputs[causal, : i + 1]),
             "the token to predict at i is not in the input at positions <= i",
@@ -228,11 +194,11 @@ def _check_no_leak(subject: _Subject) -> None:
         )
 
 
-def _check_loss(subject: _Subject) -> None:
+def _check_loss(subject: Subject) -> None:
     """The loss is the sum it should be, recomputed here in float64."""
     contract = subject.contract
     denoiser = HashDenoiser(subject.vocab.size)
-    noised = subject.corrupt(torch.arange(_ROWS))
+    noised = subject.corrupt(torch.arange(ROWS))
     loss = subject.objective.loss(denoiser, noised)
     causal = _causal(noised)[:, None]
     h = denoiser(noised.inputs, t=noised.t, attention=noised.attention)
@@ -251,7 +217,7 @@ def _check_loss(subject: _Subject) -> None:
         "Loss.total is the weighted sum of cross-entropies, never a mean",
         f"{loss.total.item():.6f}, expected {expected:.6f}",
     )
-    right = loss.nll.shape == (_ROWS,) and loss.nll.dtype == torch.float32
+    right = loss.nll.shape == (ROWS,) and loss.nll.dtype == torch.float32
     contract.require(
         right and not loss.nll.requires_grad, "Loss.nll is [B] float32, detached", repr(loss.nll)
     )
@@ -265,80 +231,3 @@ def _check_loss(subject: _Subject) -> None:
         "Loss.tokens counts the positions in the loss",
         lambda: repr(loss.tokens),
     )
-
-
-def _check_bound(subject: _Subject) -> None:
-    """Shapes, and a network that knows nothing: exactly n·ln(V − 1) nats on average."""
-    contract, every = subject.contract, torch.arange(_ROWS)
-    batch = subject.rows(every)
-    scored = batch.scored().sum(-1)
-    draws = 400
-    denoiser = UniformDenoiser(subject.vocab.size)
-    nats = torch.zeros(draws, _ROWS, dtype=torch.float64)
-    with torch.no_grad():
-        for step in range(draws):
-            bound = subject.objective.bound(denoiser, batch, subject.draws(every, step))
-            contract.require(
-                bound.nats.shape == (_ROWS,) and bound.nats.dtype == torch.float64,
-                "Bound.nats is [B] float64",
-                f"{list(bound.nats.shape)} {bound.nats.dtype}",
-            )
-            contract.require(
-                torch.equal(bound.tokens, scored), "Bound.tokens counts the scored tokens", "no"
-            )
-            _check_masked(contract, bound)
-            nats[step] = bound.nats
-            if subject.objective.exact:
-                break
-    nats = nats[: step + 1].sum(-1)
-    expected = float(scored.sum()) * math.log(subject.vocab.size - 1)
-    error = float(nats.std() / len(nats) ** 0.5) if len(nats) > 1 else 0.0
-    found = float(nats.mean())
-    contract.require(
-        abs(found - expected) <= _SIGMAS * error + 1e-5 * expected,
-        "a network that knows nothing has a bound of n·ln(V − 1) nats",
-        f"{found:.4f} ± {error:.4f} for the batch, expected {expected:.4f}",
-    )
-
-
-def _check_masked(contract: Contract, bound: Bound) -> None:
-    """How many tokens were masked, where the estimate says so: not more than there are."""
-    masked = bound.masked
-    if masked is None:
-        return
-    contract.require(
-        masked.shape == bound.tokens.shape and masked.dtype == torch.int64,
-        "Bound.masked is [B] int64 or None",
-        lambda: f"{list(masked.shape)} {masked.dtype}",
-    )
-    contract.require(
-        ((masked >= 0) & (masked <= bound.tokens)).all(),
-        "Bound.masked is from 0 to Bound.tokens",
-        lambda: f"{masked.tolist()} masked of {bound.tokens.tolist()}",
-    )
-
-
-def _check_total_probability(contract: Contract, objective: Objective) -> None:
-    """exp(−bound), summed over every text there is, is 1 where exact, else at most 1."""
-    ids = [i for i in range(_TINY_VOCAB.size) if i != _TINY_VOCAB.mask_id]
-    texts = torch.tensor(list(itertools.product(ids, repeat=_TINY_LENGTH)))
-    copies = 1 if objective.exact else 500
-    denoiser = HashDenoiser(_TINY_VOCAB.size, seed=1)
-    total, variance = 0.0, 0.0
-    with torch.no_grad():
-        for number, text in enumerate(texts):
-            every = torch.arange(copies)
-            batch = Batch(tokens=text.expand(copies, -1), rows=every)
-            draws = StepDraws(seed=7, step=number, rows=every, global_rows=copies)
-            nats = objective.bound(denoiser, batch, draws).nats
-            mean = float(nats.mean())
-            error = float(nats.std() / copies**0.5) if copies > 1 else 0.0
-            total += math.exp(-mean)
-            variance += (math.exp(-mean) * error) ** 2
-    slack = _SIGMAS * variance**0.5 + 1e-4
-    clause = "the bound is −log of a probability: exp(−nats) over all texts sums to "
-    found = f"a sum of {total:.5f} (tolerance {slack:.5f})"
-    if objective.exact:
-        contract.require(abs(total - 1) <= slack, clause + "1", found)
-    else:
-        contract.require(total <= 1 + slack, clause + "at most 1", found)
