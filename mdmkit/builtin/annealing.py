@@ -58,7 +58,8 @@ class Annealing:
         return value
 
     def _with_steps(self, facts: RunFacts) -> Callable[[int], float]:
-        begin, end = self.begin * facts.steps, self.end * facts.steps
+        last = facts.steps - 1  # of the 0-based steps, so that 1 is the last one
+        begin, end = self.begin * last, self.end * last
 
         def progress(step: int) -> float:
             if end <= begin:

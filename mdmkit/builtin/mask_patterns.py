@@ -156,7 +156,9 @@ class Complementary:
 
     The first masks each position on its own with probability r, the twin with 1 − r, so every
     token is predicted once in a pair (LaViDa, arXiv 2505.16839; Fast-dLLM v2, arXiv 2509.26328).
-    Each row is weighted at its own mask rate, with which ``elbo`` stays unbiased.
+    Each row is weighted at its own mask rate, with which ``elbo`` stays unbiased if the schedule
+    runs from 1 to 0; where it stops short at the masked end by more than a trace, the twin's rates
+    lie in part where the schedule has no time.
     """
 
     group: ClassVar[int] = 2

@@ -22,6 +22,7 @@ def cautions(methods: Sequence[Method], ground: Ground, settings: Settings) -> l
         *([] if settings.cooled else _unfinished(methods)),
         *_of_seeds(methods, ground),
         *_of_pairs(methods),
+        *_of_branches(methods),
         *_of_clusters(ground),
         *(mixed if len(weights) > 1 else []),
     ]
@@ -85,6 +86,20 @@ def _of_pairs(methods: Sequence[Method]) -> Iterator[str]:
                 f"{method.label} and {first.label} are not paired by seed: their seeds, data or "
                 "batch differ"
             )
+
+
+def _of_branches(methods: Sequence[Method]) -> Iterator[str]:
+    for method in methods:
+        for variant in method.variants:
+            points = [
+                (run.branch["from"], run.branch["step"]) for run in variant.runs if run.branch
+            ]
+            if len(set(points)) < len(points):
+                yield (
+                    f"{method.label}: several of its seeds branch off from one run at one step, so "
+                    "they differ in less than seeds do, and the errors over seeds are too small"
+                )
+                break
 
 
 def _of_clusters(ground: Ground) -> Iterator[str]:

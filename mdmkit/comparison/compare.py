@@ -273,5 +273,5 @@ def _method(
         final=point(curve, len(curve.steps) - 1, resampler),
         curve=drawn(curve),
         runs=[run_facts(run, each.get(run.directory)) for run in method.runs],
-        diagnostics=diagnostics(method.runs),
+        diagnostics=diagnostics(curve.finals),
     )

@@ -3,8 +3,9 @@
 The difference of two ratios Σ nats / Σ tokens on the same blocks. Its variance has a part over
 clusters of blocks (documents), from the residuals of the difference, and a part over seeds, from
 the seeds' own differences. Each part holds the variation of a single seed on a single document
-once, so their sum counts that twice: it errs on the side of a wider bound. The sum has the degrees
-of freedom of Satterthwaite (Biometrics Bulletin 2, 1946), and the bound is one of Student's t.
+once, so their sum counts that twice, which errs on the side of a larger variance. The sum has the
+degrees of freedom of Satterthwaite (Biometrics Bulletin 2, 1946), and the bound is one of Student's
+t; where two or three seeds decide, that is a little too low.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ Leaves = dict[Key, Any]
 ASIDE: frozenset[Key] = frozenset(
     {("run",), ("evaluators",), ("trackers",), ("sampler",), ("parallel",)}
     | {("train", key) for key in ("micro_batch_size", "log_every", "checkpoint_every")}
-    | {("train", "keep_checkpoints")}
+    | {("train", key) for key in ("keep_checkpoints", "diagnose_every")}
 )
 ENVELOPE: frozenset[Key] = frozenset({("learning_rate", "peak")})
 COOLED: frozenset[Key] = frozenset(
@@ -217,9 +217,11 @@ def _common_name(group: Sequence[LoadedRun]) -> str:
 
 
 def _variants(label: str, group: Sequence[LoadedRun], free: frozenset[Key]) -> tuple[Variant, ...]:
-    def place(run: LoadedRun) -> tuple[float, int]:
+    def place(run: LoadedRun) -> tuple[float, int, bool]:
         peak = run.peak if _under(("learning_rate", "peak"), free) else 0.0
-        return peak, run.budget if _under(("train", "steps"), free) else 0
+        if not _under(("train", "steps"), free):
+            return peak, 0, False
+        return peak, run.budget, run.recipe["learning_rate"]["shape"] == "constant"
 
     variants = []
     for _, found in groupby(sorted(group, key=place), place):

@@ -164,6 +164,7 @@ def load_run(
     logged = [read_validation(directory, step) for step in steps]
     lines = _lines(directory)
     plain, costs, share = _recipe_and_costs(directory, np.array(steps), lines, catalogue, notify)
+    table = _common_table(directory, logged)
     nats = np.stack([validation.table.nats.numpy() for validation in logged])
     if not np.isfinite(nats).all():
         raise CheckpointError(f"{directory}: a validation is not finite; the run diverged")
@@ -173,7 +174,7 @@ def load_run(
         recipe_hash=_hash(directory),
         steps=np.array(steps, dtype=np.int64),
         nats=nats,
-        table=_common_table(directory, logged),
+        table=table,
         provenance=logged[-1].provenance,
         costs=costs,
         loss_share=share,

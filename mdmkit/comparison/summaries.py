@@ -69,7 +69,7 @@ def run_facts(run: LoadedRun, escape: Reached | None) -> RunFacts:
 
 
 def diagnostics(runs: Sequence[LoadedRun]) -> Diagnostics:
-    """Means over all lines of all runs that have the figure."""
+    """Means over all lines of the runs behind the last point that have the figure."""
     lines = [line for run in runs for line in run.lines]
     trace, signal = _mean(lines, TRACE), _mean(lines, SIGNAL)
     known = trace is not None and signal is not None and signal > 0

@@ -105,7 +105,7 @@ def compare_curves(one: Recipe, other: Recipe, *, tolerance: float = TOLERANCE) 
         density_equal=density_equal,
         weight_equal=weight_equal,
         weight_factor=factor,
-        verdict=_verdict(density_equal, factor),
+        verdict=_verdict(density_equal, factor, any(c.by_count for pair in pairs for c in pair)),
         notes=tuple(_notes(one, other, pairs, factor)),
     )
 
@@ -141,7 +141,12 @@ def _common_factor(pairs: Sequence[tuple[Curves, Curves]], tolerance: float) -> 
     return factor
 
 
-def _verdict(density_equal: bool, factor: float | None) -> str:
+def _verdict(density_equal: bool, factor: float | None, by_count: bool) -> str:
+    if factor is None and by_count:
+        return (
+            "The weights on h differ as shown, but one depends on the number of masked tokens and "
+            "is shown for the expected number: the recipes may still train on the same loss."
+        )
     if factor is None:
         return "The recipes train on different losses: their weights on h differ."
     scale = "" if factor == 1 else f" up to the factor {factor:.4g}"

@@ -7,7 +7,7 @@ r, decide what a loss optimises. A bell in t under a cosine schedule is no bell 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +15,14 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.diffusion import time_at_mask_rate
-from mdmkit.report.masked_rows import by_position, mean_weight, own_rate, rows_at
+from mdmkit.report.masked_rows import (
+    Rows,
+    by_count,
+    by_position,
+    mean_weight,
+    own_rate,
+    rows_at,
+)
 from mdmkit.report.planned import NotKnownYet, Planned, planned
 
 if TYPE_CHECKING:
@@ -64,6 +71,8 @@ class Curves:
             Standard training, the NELBO, has weight 1 everywhere.
         by_position: whether the weight differs between the masked tokens of a row; shown is its
             mean over them.
+        by_count: whether the weight depends on the number of masked tokens; it is then shown for
+            the expected number.
         notes: what the curves leave out.
     """
 
@@ -72,6 +81,7 @@ class Curves:
     density: tuple[float, ...]
     weight: tuple[float, ...]
     by_position: bool = False
+    by_count: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -158,7 +168,7 @@ def _curves(parts: Planned, step: int, detail: Detail, notes: tuple[str, ...] = 
         seen += p / group
         # Where nothing is drawn, an importance weight is infinite and means nothing.
         weighed += torch.where(p > 0, p * own, 0.0) / group
-    drawn = _by_position(parts, step)
+    drawn = _at_half(by_position, parts, step)
     weighed /= _divisor(parts, density, step, detail, drawn=drawn)
     return Curves(
         step=step,
@@ -166,6 +176,7 @@ def _curves(parts: Planned, step: int, detail: Detail, notes: tuple[str, ...] = 
         density=tuple(seen.tolist()),
         weight=tuple(weighed.tolist()),
         by_position=drawn,
+        by_count=_at_half(by_count, parts, step),
         notes=notes,
     )
 
@@ -206,16 +217,22 @@ def _divisor(parts: Planned, density: Density, step: int, detail: Detail, *, dra
     return torch.stack(each).mean().item()
 
 
-def _by_position(parts: Planned, step: int) -> bool:
+def _at_half(question: Callable[[Planned, Rows, int], bool], parts: Planned, step: int) -> bool:
+    """Ask something of the weight of a row half of which is masked."""
     half = torch.full((1,), 0.5, dtype=torch.float64)
-    return by_position(parts, rows_at(parts, parts.time_sampler.at(step), half, half, 0), step)
+    return question(parts, rows_at(parts, parts.time_sampler.at(step), half, half, 0), step)
 
 
 def _notes(recipe: Recipe, parts: Planned) -> Iterator[str]:
     """What the curves leave out."""
     if any(hasattr(parts.time_sampler, told) for told in ("observe", "validated")):
         yield "the time sampler adapts to the run: shown is the density it starts from"
-    if _by_position(parts, 0):
+    if _at_half(by_count, parts, 0):
+        yield (
+            "the weight also depends on the number of masked tokens: shown is that of the expected "
+            "number, so the curve is off where few tokens are masked"
+        )
+    if _at_half(by_position, parts, 0):
         yield (
             "the weight also depends on the position of a token in its row: shown is the mean "
             "over masked tokens, by masks that the mask pattern drew"

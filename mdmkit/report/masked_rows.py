@@ -74,6 +74,16 @@ def by_position(parts: Planned, rows: Rows, step: int) -> bool:
     return _weights(parts, first, _leading(first, parts.length), step).ndim == 2
 
 
+def by_count(parts: Planned, rows: Rows, step: int) -> bool:
+    """Whether the weight looks at how many tokens of a row are masked, at one and the same time."""
+    mask = _leading(rows, parts.length)
+    few, many = (
+        _weights(parts, rows, mask, step, torch.full_like(rows.t, share * parts.length))
+        for share in (0.25, 0.75)
+    )
+    return not torch.equal(few, many)
+
+
 def mean_weight(parts: Planned, rows: Rows, step: int, draws: int) -> Tensor:
     """The mean weight of a masked token of each row: ``[B]`` float64.
 

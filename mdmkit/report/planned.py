@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import attrs
 from attrs import frozen
 
 from mdmkit.learning_rate import learning_rate_fraction
@@ -45,15 +46,17 @@ def planned(recipe: Recipe) -> Planned:
         NotKnownYet: naming the component and what it asked for.
     """
 
-    def live(table: str) -> Any:
-        return _facts(recipe, table).live(getattr(recipe, table))
+    def live(table: str, noise_schedule: NoiseSchedule | None = None) -> Any:
+        facts = attrs.evolve(_facts(recipe, table), noise_schedule=noise_schedule)
+        return facts.live(getattr(recipe, table))
 
+    schedule = live("noise_schedule")
     return Planned(
         length=recipe.data.length,
-        noise_schedule=live("noise_schedule"),
-        time_sampler=live("time_sampler"),
-        mask_pattern=live("mask_pattern"),
-        loss_weighting=live("loss_weighting"),
+        noise_schedule=schedule,
+        time_sampler=live("time_sampler", schedule),
+        mask_pattern=live("mask_pattern", schedule),
+        loss_weighting=live("loss_weighting", schedule),
     )
 
 

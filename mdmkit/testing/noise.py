@@ -166,7 +166,7 @@ def _check_learning(
             f"it lacks {has}",
         )
     facts, learner = facts or run_facts(), cast("Any", sampler)
-    u = _middles(facts.global_batch_size)
+    u, late = _middles(facts.global_batch_size), 10_000  # past a warm-up
     first = live(options, facts).at(0).icdf(u)
     for step in range(3):
         if hasattr(sampler, "observe"):
@@ -175,6 +175,7 @@ def _check_learning(
         if hasattr(sampler, "validated"):
             _tell(contract, "validated", learner.validated, _middles(96), facts.length)
             _check_density(contract, sampler.at(step + 1), tolerance)
+        _check_density(contract, sampler.at(late), tolerance)
     other = live(options, facts)
     contract.require(
         torch.equal(other.at(0).icdf(u), first),
@@ -182,11 +183,12 @@ def _check_learning(
         "another one of the same options begins with other quantiles",
     )
     other.load_state_dict(learner.state_dict())
-    contract.require(
-        torch.equal(other.at(3).icdf(u), sampler.at(3).icdf(u)),
-        "a saved and loaded state goes on the same",
-        "other quantiles after load_state_dict(state_dict())",
-    )
+    for step in (3, late):
+        contract.require(
+            torch.equal(other.at(step).icdf(u), sampler.at(step).icdf(u)),
+            "a saved and loaded state goes on the same",
+            "other quantiles after load_state_dict(state_dict())",
+        )
 
 
 def _middles(n: int) -> Tensor:

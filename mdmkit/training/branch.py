@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
 from mdmkit.data.text_tokenizer import special_path
 from mdmkit.errors import CheckpointError, RecipeError
 from mdmkit.evaluation.run import TOKENIZER, find_run, read_recipe
-from mdmkit.files import explained, sync_directory, write_atomic, write_json
+from mdmkit.files import explained, sync_directory, sync_file, write_atomic, write_json
 from mdmkit.metrics_log import METRICS, MetricsLog
 from mdmkit.recipe import Recipe, differing_keys, dump_recipe, recipe_hash
 from mdmkit.training.checkpoint import checkpoints_dir, damage, step_name, steps_on_disk
@@ -24,6 +26,7 @@ from mdmkit.validation_log import copy_until
 
 BRANCH = "branch.json"
 _SAME = ("data", "denoiser")
+_SAME_OF_TRAIN = ("global_batch_size", "validate_blocks", "validate_draws")
 _REMEDY = "make room, then start the same command again"
 
 
@@ -32,40 +35,42 @@ class Branch:
     """Where a run branches off from another.
 
     Attributes:
-        directory: the other run's.
-        recipe_hash: of the recipe that it was trained with.
+        directory: the other run's; it may be gone once the branch has begun.
         step: of the checkpoint.
+        runs_dir: the folder of runs, as given.
     """
 
     directory: Path
-    recipe_hash: str
     step: int
+    runs_dir: str | Path | None = None
 
     @property
     def key(self) -> str:
         """What tells this branching point from others, wherever the other run now is."""
-        return f"{self.directory.name}@{self.step}"  # the name ends in a hash of its recipe
+        return f"{self.directory.resolve().name}@{self.step}"  # the name ends in a recipe's hash
 
     def check(self, recipe: Recipe) -> None:
         """Refuse a recipe that cannot go on from there.
 
         Raises:
+            CheckpointError: where there is no such run or checkpoint.
             RecipeError: naming every key that would have to be the same.
         """
+        find_run(self.directory, self.runs_dir)
+        steps = steps_on_disk(self.directory)
+        if self.step not in steps:
+            found = ", ".join(map(str, steps)) or "none"
+            raise CheckpointError(
+                f"--branch-from: {self.directory} has no checkpoint of step {self.step}; it has "
+                f"{found} (train.keep_checkpoints = 0 keeps them all)"
+            )
         source, wanted = dump_recipe(read_recipe(self.directory)), dump_recipe(recipe)
-        changed = [
-            line
-            for table in _SAME
-            for line in differing_keys({table: source[table]}, {table: wanted[table]})
-        ]
-        batch = "global_batch_size"
-        changed += differing_keys(
-            {"train": {batch: source["train"][batch]}}, {"train": {batch: wanted["train"][batch]}}
-        )
+        changed = differing_keys(_fixed(source), _fixed(wanted))
         if changed:
             raise RecipeError(
-                f"--branch-from: text, network and batch must stay those of {self.directory}; the "
-                "recipe differs in\n" + "\n".join(f"  {line}" for line in changed)
+                "--branch-from: text, network, batch and validation must stay those of "
+                f"{self.directory}; the recipe differs in\n"
+                + "\n".join(f"  {line}" for line in changed)
             )
         if recipe.train.steps <= self.step:
             raise RecipeError(
@@ -74,19 +79,27 @@ class Branch:
             )
 
     def copy_into(self, directory: Path, recipe: Recipe) -> None:
-        """Copy what the new run needs of the other, once; ``branch.json`` is written last.
+        """Copy what the new run needs of the other, once; the last thing is to say it is whole.
 
         Raises:
             CheckpointError: where the checkpoint is damaged or something cannot be written.
         """
-        marker = directory / BRANCH
-        if marker.exists():
-            return  # the directory's name is a function of the branching point
+        if begun(directory):
+            return
         source = checkpoints_dir(self.directory) / step_name(self.step)
         problem = damage(source)
         if problem is not None:
             raise CheckpointError(f"{source}: {problem}; branch off from another step")
+        other = read_recipe(self.directory)
+        facts = {
+            "from": self.directory.resolve().name,
+            "recipe_hash": recipe_hash(other),
+            "seed": other.run.seed,
+            "step": self.step,
+            "changed": self._changed_tables(recipe),
+        }
         with explained(directory, _REMEDY):
+            write_json(directory / BRANCH, {**facts, "whole": False})
             for name in (TOKENIZER, special_path(Path(TOKENIZER)).name):
                 if (self.directory / name).exists():
                     write_atomic(directory / name, (self.directory / name).read_bytes())
@@ -95,15 +108,7 @@ class Branch:
             _copy_checkpoint(source, checkpoints_dir(directory) / source.name)
         MetricsLog(directory / METRICS).resume(self.step)
         with explained(directory, _REMEDY):
-            write_json(
-                marker,
-                {
-                    "from": self.directory.name,
-                    "recipe_hash": self.recipe_hash,
-                    "step": self.step,
-                    "changed": self._changed_tables(recipe),
-                },
-            )
+            write_json(directory / BRANCH, {**facts, "whole": True})
 
     def _changed_tables(self, recipe: Recipe) -> list[str]:
         source, wanted = dump_recipe(read_recipe(self.directory)), dump_recipe(recipe)
@@ -112,26 +117,62 @@ class Branch:
 
 
 def parse_branch(text: str, runs_dir: str | Path | None = None) -> Branch:
-    """Read ``RUN@STEP``.
+    """Read ``RUN@STEP``. Whether there is such a run is not looked at: a branch stands by itself.
 
     Raises:
         RecipeError: where it is not of that form.
-        CheckpointError: where there is no such run or checkpoint.
     """
     run, at, step = text.rpartition("@")
     if not (at and run and step.isdecimal()):
         raise RecipeError(f'--branch-from: expected RUN@STEP, such as lm1b_bell@5000, got "{text}"')
-    directory = find_run(run, runs_dir)
-    steps = steps_on_disk(directory)
-    if int(step) not in steps:
-        found = ", ".join(map(str, steps)) or "none"
-        raise CheckpointError(
-            f"--branch-from: {directory} has no checkpoint of step {step}; it has {found} "
-            "(train.keep_checkpoints = 0 keeps them all)"
-        )
-    return Branch(
-        directory=directory, recipe_hash=recipe_hash(read_recipe(directory)), step=int(step)
+    try:
+        directory = find_run(run, runs_dir)
+    except CheckpointError:  # `check` says so, unless the branch has begun and needs it no more
+        directory = Path(run)
+    return Branch(directory=directory, step=int(step), runs_dir=runs_dir)
+
+
+def begun(directory: Path) -> bool:
+    """Whether `directory` holds a branch that has all that it needs of the other run."""
+    return bool((_read(directory) or {}).get("whole"))
+
+
+def require_branch(directory: Path, step: int | None) -> None:
+    """Refuse to train a branch from anywhere before its beginning.
+
+    Args:
+        directory: of the run.
+        step: of its last whole checkpoint; None without one.
+
+    Raises:
+        CheckpointError: where it is a branch without what it began with.
+    """
+    branch = _read(directory)
+    if branch is None or (branch["whole"] and step is not None and step >= branch["step"]):
+        return
+    raise CheckpointError(
+        f"{directory}: branches off from {branch['from']}@{branch['step']}, but holds no whole "
+        "checkpoint of that step or a later one; remove the directory and start again with "
+        f"--branch-from {branch['from']}@{branch['step']}"
     )
+
+
+def _read(directory: Path) -> dict[str, Any] | None:
+    """What ``branch.json`` says, or None for a run that is no branch."""
+    path = directory / BRANCH
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is not JSON ({error}); put it back") from error
+    return found
+
+
+def _fixed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a branch must have in common with the run that it branches off from."""
+    train = {key: recipe["train"][key] for key in _SAME_OF_TRAIN}
+    return {**{table: recipe[table] for table in _SAME}, "train": train}
 
 
 def fresh_tables(directory: Path, step: int) -> frozenset[str]:
@@ -140,11 +181,10 @@ def fresh_tables(directory: Path, step: int) -> frozenset[str]:
     Where a branch begins, a component that the recipe changed does not get the state of the old
     one; everywhere else there are none.
     """
-    marker = directory / BRANCH
-    if not marker.exists():
+    branch = _read(directory)
+    if branch is None or branch["step"] != step:
         return frozenset()
-    branch = json.loads(marker.read_text())
-    return frozenset(branch["changed"]) if branch["step"] == step else frozenset()
+    return frozenset(branch["changed"])
 
 
 def _copy_checkpoint(source: Path, target: Path) -> None:
@@ -153,5 +193,7 @@ def _copy_checkpoint(source: Path, target: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)  # a copy that was broken off before branch.json
     shutil.copytree(source, temporary)
+    for file in temporary.iterdir():
+        sync_file(file)
     temporary.rename(target)
     sync_directory(target.parent)

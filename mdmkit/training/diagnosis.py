@@ -40,10 +40,12 @@ def diagnose(job: Job) -> None:
 
 
 def gradient_noise(job: Job) -> tuple[float | None, float | None]:
-    """One unbiased estimate each of tr(S) and |G|^2 at the present weights, on the next batch.
+    """One estimate each of tr(S) and |G|^2 at the present weights, on the next batch.
 
     The halves are stratified like the batch they are of, so the trace is that of a batch whose
-    times are stratified. None where a half is empty, as in a batch of one row.
+    times are stratified. The estimates are unbiased where rows are independent given their strata
+    (times iid or jittered) and the halves are of equal size; mirrored and offset times share
+    random numbers between rows, which gives both a bias. None where a half is empty.
     """
     first, second = (_half_gradient(job, half) for half in (0, 1))
     if first is None or second is None:

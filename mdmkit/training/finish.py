@@ -70,7 +70,7 @@ def validate_job(job: Job) -> None:
         provenance = {**found.provenance, "ema": job.ema.active}
         write_validation(job.directory, job.step, table, provenance)
     learn = getattr(job.live.time_sampler, "validated", None)
-    if learn is not None:
+    if learn is not None and job.step > 0:  # an untrained network has nothing to say of times
         masked, tokens = table.masked.flatten(), table.tokens.flatten()
         some = masked > 0
         rate = masked[some] / tokens[some]

@@ -22,7 +22,7 @@ from mdmkit.protocols import BlockSource, RunFacts, RunInfo, Split, Tracking
 from mdmkit.recipe import Recipe, dump_recipe
 from mdmkit.report.console import Reporter
 from mdmkit.training.batches import MicroBatches, split_batch
-from mdmkit.training.branch import fresh_tables
+from mdmkit.training.branch import fresh_tables, require_branch
 from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, step_of
 from mdmkit.training.distributed import World, shard
 from mdmkit.training.ema import Ema
@@ -85,18 +85,19 @@ class Job:
 
     def save(self) -> None:
         """Write a checkpoint of the present position."""
-        for shares in self._by_rank():
+        for shares in self._by_rank():  # any rank may be the one that writes them
             shares.copy_(self.world.sum(shares))
-        self._keep_shares_on_rank_zero()  # what is saved once is loaded on every rank
         tensors, facts = self._state()
         keep = self.recipe.train.keep_checkpoints
         save_checkpoint(self.directory, self.step, tensors, facts, world=self.world, keep=keep)
+        self._keep_shares_on_rank_zero()
 
     def restore(self) -> None:
         """Go to the last whole checkpoint, or stay at the start where there is none."""
         path = None
         if self.world.rank == 0:
             path = last_checkpoint(self.directory, self.reporter.notify)
+            require_branch(self.directory, None if path is None else step_of(path))
         path = self.world.share(path)
         if path is not None:
             tensors, _ = self._state()

@@ -12,7 +12,7 @@ from mdmkit.errors import RunInterrupted
 from mdmkit.network import autocast, own_generators
 from mdmkit.recipe import Recipe
 from mdmkit.report.console import Reporter, quiet
-from mdmkit.training.branch import parse_branch
+from mdmkit.training.branch import begun, parse_branch
 from mdmkit.training.checkpoint import steps_on_disk
 from mdmkit.training.diagnosis import diagnose
 from mdmkit.training.distributed import open_world
@@ -59,9 +59,9 @@ def train(
     """
     reporter = reporter or quiet()
     branch = None if branch_from is None else parse_branch(branch_from, runs_dir)
-    if branch is not None:
-        branch.check(recipe)
     directory = Path(resume) if resume else run_directory(recipe, runs_dir, branch)
+    if branch is not None and not begun(directory):
+        branch.check(recipe)
     try:
         with (
             open_world(device) as world,
@@ -133,8 +133,8 @@ def run_steps(job: Job, stop: StopRequest) -> None:
         step_where_finite(optimizer, finite, learning_rate)
         optimizer.zero_grad(set_to_none=True)
         job.ema.update(job.step, finite)
-        scored = torch.stack([loss.tokens.sum() for loss in seen]).sum()
-        job.window.add(step_loss, scored, norm, finite)
+        scored = torch.stack([noised.in_loss.sum() for noised in micro_batches]).sum()
+        job.window.add(step_loss, scored.to(world.device), norm, finite)
         job.time_bins.add(micro_batches, seen)
         if observe is not None:
             observe(*row_statistics(job, micro_batches, seen))

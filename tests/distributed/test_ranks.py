@@ -103,6 +103,21 @@ def test_a_run_may_change_its_number_of_ranks_on_the_way(tiny_recipe: Path, tmp_
     assert_same_curve(whole, begun)
 
 
+def test_sums_of_a_window_survive_a_resume_on_two_ranks(tiny_recipe: Path, tmp_path: Path) -> None:
+    changes = ["train.log_every=6", "train.checkpoint_every=4", "train.diagnose_every=12"]
+    whole = train(load_recipe(tiny_recipe, changes), runs_dir=tmp_path / "one").directory
+    begun = train_on(2, tiny_recipe, tmp_path / "two", *changes)
+    shutil.rmtree(begun / "checkpoints" / "step-00000012")
+    train_on(2, tiny_recipe, tmp_path / "two", *changes)  # from step 8, between two lines
+    names = ("train/loss", "train/masked_share", "train/nll_at_t/0.55", "train/grad_noise_trace")
+    for name in names:
+        one, two = (
+            {x["step"]: x[name] for x in read_metrics(run / "metrics.jsonl") if name in x}
+            for run in (whole, begun)
+        )
+        assert two == pytest.approx(one, rel=1e-3), name
+
+
 def test_uneven_ranks_are_refused(tiny_recipe: Path, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)

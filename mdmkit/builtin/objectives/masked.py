@@ -89,7 +89,7 @@ class LiveMaskedDiffusion:
         denominators = {
             "tokens": token_count.sum(),
             "masked": mask_count.sum(),
-            "weights": (weights * mask).sum(),
+            "weights": weights.where(mask, 0.0).sum(),  # elsewhere they may be infinite
             "sequence": torch.tensor(float(len(t)), dtype=torch.float64),
         }
         return Noised(

@@ -109,7 +109,7 @@ class LiveMixedCausal:
             targets=batch.tokens,
             in_loss=masked.in_loss | predicted,
             weights=torch.where(apart, weights, masked.weights),
-            t=masked.t,
+            t=None if masked.t is None else masked.t.where(~causal, 0.0),  # they have no time
             attention=masked.attention,
             denominator=denominator,
             causal=causal,
@@ -160,7 +160,7 @@ def _part(noised: MixedNoised, *, causal: bool) -> tuple[Tensor, Noised]:
         targets=noised.targets[rows],
         in_loss=noised.in_loss[rows] & wanted[rows, None],
         weights=noised.weights[rows],
-        t=torch.zeros_like(t) if causal and t is not None else t,  # what is seen is clean
+        t=t,
         attention=evolve(noised.attention.of_rows(rows), causal=causal),
         denominator=noised.denominator,
     )

@@ -27,15 +27,16 @@ class LossAdaptive:
 
     The loss of a row is what it contributes to the NELBO at its time: its summed cross-entropy
     over t·L, the weight 1/t being that of the linear schedule. Of all densities this q gives
-    the least variance of the estimate loss/q, which is unbiased whatever q is: use it with the
-    `elbo` weighting, which divides by q. Without that division it changes the objective, and
-    with `estimator = "rao_blackwell"` the loss of a row is another one than is measured here.
+    the least variance of the estimate loss/q of a row, which is unbiased whatever q is: use it
+    with the `elbo` weighting, which divides by q. Without that division it changes the objective,
+    and with `estimator = "rao_blackwell"` the loss of a row is another one than is measured here.
 
     The mean square of a row's cross-entropy (rows without a mask count 0) is estimated in equal
     bins of t over about the last `memory` steps; its root is interpolated between the bins,
     from 0 at t = 0, and then divided by t. The order matters: the mean of the square of the
-    loss itself is dominated by the rare smallest times. Bins are of t and not of quantiles, so
-    that they keep their meaning while q changes.
+    loss itself is dominated by the rare smallest times. Under twins of a mask pattern, q is the
+    density that the first twin is drawn from, and both twins are observed. Bins are of t and not
+    of quantiles, so that they keep their meaning while q changes.
     """
 
     bins: int = option(32, ge=2, le=1024, doc="equal bins of t in which the loss is measured")
@@ -132,15 +133,24 @@ class LiveClipped:
     def _best(self, t: Tensor, loss: Tensor) -> tuple[float, float] | None:
         """The candidate of least variance, or None where none has enough draws."""
         grid = self._options.grid
-        edges = [k / grid for k in range(grid + 1)]
-        scored = []
-        for low in edges:
-            for high in edges:
-                if high - low < self._options.min_width - 1e-9 or high <= low:
-                    continue
-                inside = loss[(t >= low) & (t <= high)]
-                if len(inside) >= _FEWEST:
-                    scored.append((float(inside.var()), low - high, low, high))
+        t, order = t.sort()
+        centred = loss[order] - loss.mean()
+        edges = torch.arange(grid + 1, dtype=torch.float64) / grid
+        zero = centred.new_zeros(1)
+        sums, squares = (torch.cat([zero, x.cumsum(0)]) for x in (centred, centred.square()))
+        first = torch.searchsorted(t, edges)  # draws below each edge, and up to it
+        after = torch.searchsorted(t, edges, right=True)
+        count = (after[None, :] - first[:, None]).double()  # [low, high]
+        total = sums[after][None, :] - sums[first][:, None]
+        square = squares[after][None, :] - squares[first][:, None]
+        variance = (square - total.square() / count.clamp(min=1)) / (count - 1).clamp(min=1)
+        width = edges[None, :] - edges[:, None]
+        wide = width >= max(self._options.min_width - 1e-9, 0.5 / grid)
+        usable = (wide & (count >= _FEWEST)).nonzero().tolist()
+        scored = [
+            (round(float(variance[i, j]), 12), -float(width[i, j]), i / grid, j / grid)
+            for i, j in usable
+        ]
         return min(scored)[2:] if scored else None
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from mdmkit.builtin.weightings.plain import NORMALIZER_DOC
 from mdmkit.diffusion import nelbo_weight
 from mdmkit.errors import RecipeError
 from mdmkit.options import component, option
-from mdmkit.protocols import NoiseSchedule, Normalizer, RunFacts, TimeSampler
+from mdmkit.protocols import Density, NoiseSchedule, Normalizer, RunFacts, TimeSampler
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
@@ -82,10 +82,14 @@ class Annealed:
 def _mean_ratio(bell: TimeSampler, schedule: NoiseSchedule) -> Callable[[int], float]:
     """Z = E[1 − alpha_t] with t from the bell, by step."""
     u = (torch.arange(_QUANTILES, dtype=torch.float64) + 0.5) / _QUANTILES
+    last: tuple[Density | None, float] = (None, 0.0)  # many bells are the same at every step
 
-    @lru_cache(maxsize=1)
     def mean_ratio(step: int) -> float:
-        return float((1 - schedule.alpha(bell.at(step).icdf(u))).mean())
+        nonlocal last
+        density = bell.at(step)
+        if density is not last[0]:
+            last = density, float((1 - schedule.alpha(density.icdf(u))).mean())
+        return last[1]
 
     return mean_ratio
 

@@ -34,7 +34,7 @@ class Locality:
     batch, with g_s = (1 − a_s)·g + a_s: a goes from ``start`` to ``final``, and at 1 the weight
     is ``flat``. The density of t is not divided out. g is at least 1e-9. Ours, after the
     locality bias of arXiv 2605.13026: what predicts a token stands near it. A position that is
-    never masked counts as visible, padding too.
+    never masked counts as visible, padding too, and so does one of another document.
     """
 
     decay: Literal["exponential", "power"] = option("exponential", doc="the family of g")

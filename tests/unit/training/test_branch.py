@@ -53,12 +53,36 @@ def test_it_stands_by_itself_and_resumes(tiny_recipe: Path, source: Path) -> Non
     assert losses(branch) == before
 
 
+def test_the_same_command_goes_on_without_the_other_run(tiny_recipe: Path, source: Path) -> None:
+    recipe = load_recipe(tiny_recipe, COOLED)
+    branch = train(recipe, branch_from=f"{source}@4").directory
+    before = losses(branch)
+    shutil.rmtree(source)
+    shutil.rmtree(branch / "checkpoints" / "step-00000016")
+    assert train(recipe, branch_from=f"{source}@4").directory == branch
+    assert losses(branch) == before
+
+
+def test_a_branch_is_never_trained_from_before_its_beginning(
+    tiny_recipe: Path, source: Path
+) -> None:
+    recipe = load_recipe(tiny_recipe, COOLED)
+    branch = train(recipe, branch_from=f"{source}@8").directory
+    shutil.rmtree(branch / "checkpoints")
+    for command in ({"resume": branch}, {"branch_from": f"{source}@8"}):
+        with pytest.raises(CheckpointError, match="start again with --branch-from"):
+            train(recipe, **command)  # type: ignore[arg-type]
+
+
 def test_a_copy_that_was_broken_off_is_made_again(tiny_recipe: Path, source: Path) -> None:
     recipe = load_recipe(tiny_recipe, COOLED)
     branch = train(recipe, branch_from=f"{source}@4").directory
     before = losses(branch)
-    (branch / "branch.json").unlink()
+    about = json.loads((branch / "branch.json").read_text())
+    (branch / "branch.json").write_text(json.dumps({**about, "whole": False}))
     shutil.rmtree(branch / "checkpoints")
+    with pytest.raises(CheckpointError, match="start again with --branch-from"):
+        train(recipe, resume=branch)
     (branch / "checkpoints" / "step-00000004").mkdir(parents=True)  # half of one
     assert train(recipe, branch_from=f"{source}@4").directory == branch
     assert losses(branch) == before
@@ -110,6 +134,7 @@ def test_what_is_not_there_is_said(
         ("data.length=32", "data.length: 16 -> 32"),
         ("denoiser.width=32", "denoiser.width: 16 -> 32"),
         ("train.global_batch_size=16", "train.global_batch_size: 8 -> 16"),
+        ("train.validate_draws=2", "train.validate_draws: 1 -> 2"),
         ("train.steps=8", "expected more than the 8 steps"),
     ],
 )
