@@ -120,6 +120,55 @@ class ObservesWithoutState(Uniform):
     def observe(self, t: Tensor, nll: Tensor, count: Tensor) -> None: ...
 
 
+class _AfterAWarmUp:
+    """A time sampler that is uniform for ten steps; then `_late` says what it is."""
+
+    def __init__(self) -> None:
+        self.seen = torch.zeros((), dtype=torch.float64)
+
+    def at(self, step: int) -> Any:
+        return Uniform() if step < 10 else self._late()
+
+    def _late(self) -> Any:
+        return Bell(centre=float(1 / (2 + self.seen)))
+
+    def observe(self, t: Tensor, nll: Tensor, count: Tensor) -> None:
+        self.seen += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seen = state["seen"].clone()
+
+
+@fault("mdmkit_time_samplers", "icdf increases")
+@frozen(kw_only=True)
+class FallsAfterAWarmUp:
+    class Live(_AfterAWarmUp):
+        def _late(self) -> Any:
+            return FallsEverywhere()
+
+    def build(self, facts: Any) -> Any:
+        return self.Live()
+
+
+class FallsEverywhere(Uniform):
+    def icdf(self, u: Tensor) -> Tensor:
+        return (1 - super().icdf(u)).clamp(1e-9, 1 - 1e-9)
+
+
+@fault("mdmkit_time_samplers", "a saved and loaded state goes on the same")
+@frozen(kw_only=True)
+class ForgetsWhatShowsLate:
+    class Live(_AfterAWarmUp):
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            pass
+
+    def build(self, facts: Any) -> Any:
+        return self.Live()
+
+
 # --- mask patterns
 
 

@@ -154,6 +154,13 @@ def test_the_calls_of_a_step_do_not_depend_on_the_micro_batch(share: float, call
         loss.total.backward()  # the call that costs nothing can be differentiated, too
 
 
+def test_causal_rows_have_no_time() -> None:
+    noised = constant(0.5).build(context()).corrupt(batch(), draws())
+    assert noised.causal.any()
+    assert (noised.t[noised.causal] == 0).all()
+    assert (noised.t[~noised.causal] > 0).all()
+
+
 def test_causal_rows_teach_the_time_sampler_nothing() -> None:
     mixed = constant(0.5).build(context())
     noised = mixed.corrupt(batch(), draws())

@@ -337,6 +337,27 @@ def test_the_curves_of_a_mixed_objective_are_those_of_its_masked_rows():
     assert "next-token" in mixed.notes[0]
 
 
+@pytest.mark.parametrize("schedule", ["linear", "polynomial"])
+def test_the_annealed_weighting_turns_from_its_bell_into_the_nelbo(schedule: str):
+    made = recipe(
+        f"noise_schedule.use={schedule}",
+        "loss_weighting.use=annealed",
+        "learning_rate.shape=wsd",
+        "time_sampler.use=uniform",
+    )
+    first, *_, last = curves_over_training(made)
+    assert sum(first.weight) / len(first.weight) == pytest.approx(1, abs=3e-3)
+    assert max(first.weight) > 1.5
+    assert last.weight == pytest.approx([1.0] * len(last.weight), rel=1e-6)
+
+
+def test_a_weight_that_counts_masked_tokens_is_said_to():
+    curves = effective_curves(recipe("loss_weighting={use = 'elbo', estimator = 'rao_blackwell'}"))
+    assert curves.by_count
+    assert any("number of masked tokens" in note for note in curves.notes)
+    assert not effective_curves(recipe()).by_count
+
+
 def test_a_component_may_remark_on_its_curves():
     @attrs.frozen(kw_only=True)
     class Mixed(type(BASE.objective)):  # type: ignore[misc]  # a class found at run time

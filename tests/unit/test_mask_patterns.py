@@ -100,7 +100,7 @@ def test_the_share_of_blue_rows_follows_its_course() -> None:
     fixed = BlueNoise(share=0.3)
     assert blue_rows(fixed, 0) == blue_rows(fixed, 99) == pytest.approx(60, abs=25)
     falling = BlueNoise(share=1.0, final_share=0.0, anneal=Annealing(begin=0.2, end=0.8))
-    assert [blue_rows(falling, step) for step in (0, 20, 80, 99)] == [200, 200, 0, 0]
+    assert [blue_rows(falling, step) for step in (0, 19, 80, 99)] == [200, 200, 0, 0]
     assert blue_rows(falling, 50) == pytest.approx(100, abs=30)
 
 
@@ -216,8 +216,8 @@ def test_with_the_run_length_of_independent_masks_clusters_are_independent() -> 
 def test_a_course_meets_both_ends_exactly() -> None:
     course = Annealing().course(0.1, 0.3, FACTS)
     assert course(0) == 0.1
-    assert course(100) == 0.3
-    assert course(50) == pytest.approx(0.2)
+    assert course(99) == course(100) == 0.3  # the last of 100 steps, and beyond
+    assert course(50) == pytest.approx(0.1 + 0.2 * 50 / 99)
 
 
 def test_a_course_that_goes_nowhere_asks_for_no_learning_rate() -> None:

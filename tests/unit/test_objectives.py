@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -126,6 +127,24 @@ def test_times_are_stratified_as_asked(kind: Any) -> None:
         torch.testing.assert_close(t + t.flip(0), torch.ones(ROWS))
     if kind == "offset":
         torch.testing.assert_close(t.diff(), torch.full((ROWS - 1,), 1 / ROWS))
+
+
+def test_weights_of_empty_rows_do_not_spoil_the_denominator() -> None:
+    """Where nothing is masked a weight may be anything, infinite too."""
+
+    @frozen(kw_only=True)
+    class InfiniteWhereEmpty(Flat):
+        def weight(self, *, mask_count: Tensor, **_: Any) -> Tensor:
+            return torch.where(mask_count > 0, 2.0, torch.inf).double()
+
+    weighting = InfiniteWhereEmpty(normalizer="weights")
+    noised = masked(mask_pattern=Fixed(), loss_weighting=weighting).corrupt(batch(), draws())
+    assert noised.denominator == 2.0 * noised.in_loss.sum()
+
+
+def test_the_elbo_lets_a_pattern_pass_that_cannot_be_asked_yet() -> None:
+    parts: Any = SimpleNamespace(mask_pattern=object())
+    assert list(Elbo().check(parts)) == []
 
 
 def test_twins_share_time_and_noise() -> None:

@@ -160,7 +160,7 @@ def _part(noised: MixedNoised, *, causal: bool) -> tuple[Tensor, Noised]:
         targets=noised.targets[rows],
         in_loss=noised.in_loss[rows] & wanted[rows, None],
         weights=noised.weights[rows],
-        t=t,
+        t=torch.zeros_like(t) if causal and t is not None else t,  # what is seen is clean
         attention=evolve(noised.attention.of_rows(rows), causal=causal),
         denominator=noised.denominator,
     )
