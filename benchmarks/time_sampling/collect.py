@@ -30,11 +30,11 @@ from mdmkit.metrics_log import read_metrics
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "time_sampling.json"
+NOISE = RESULTS.with_name("time_sampling_noise.json")
 PAGE = ROOT / "docs" / "time_sampling.md"
 CELLS = tomllib.loads((HERE / "cells.toml").read_text())
 BASELINE = "uniform_1t"
 VALUE, ERROR = "val/nelbo_per_token", "val/nelbo_per_token_stderr"
-TRACE, SIGNAL = "train/grad_noise_trace", "train/grad_noise_signal"
 FOUND = "bell10_flat"
 SIGNS = {"exact": "", "at least": "> ", "at most": "< "}
 SCREENED = 1000  # steps of the screen's budget
@@ -70,8 +70,6 @@ def facts(stage: str, run: Path) -> dict[str, Any]:
         ],
         "clipped_share": statistics.fmean(clipped) if clipped else None,
     }
-    noise = [(x[TRACE], x[SIGNAL]) for x in lines if TRACE in x]
-    found["gradient_noise"] = [[round(trace, 5), round(signal, 6)] for trace, signal in noise]
     return found
 
 
@@ -97,11 +95,9 @@ def collect(out: Path) -> None:
             entry["raw"] = raw_nelbo(run)
         runs.append(entry)
         print(stage, run.name, entry["validation"][-1], flush=True)
-    names = {"decide": [out / "decide"], "screen": at_1000}
-    baselines = {"decide": f"{BASELINE}_2e-3", "screen": "bell10_flat_2e-3"}
     comparisons = {
-        stage: mdmkit.compare(names[stage], baseline=baselines[stage], cooled=True).to_json()
-        for stage in names
+        "decide": compared([run for stage, run in finished(out) if stage == "decide"], BASELINE),
+        "screen": compared(at_1000, FOUND),
     }
     commands = [
         "prepare.py CLASSICS text --megabytes 40",
@@ -119,6 +115,17 @@ def collect(out: Path) -> None:
     )
 
 
+def compared(runs: list[Path], baseline: str) -> dict[str, Any]:
+    """The cooled runs, compared by cell."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        recipe = json.loads((run / "resolved.json").read_text())
+        if recipe["run"]["name"].endswith("_cooled"):
+            labels[recipe["run"]["name"].rsplit("_", 2)[0]].append(str(run))
+    own = [path for paths in labels.values() for path in paths]
+    return mdmkit.compare(own, labels=labels, baseline=baseline, cooled=True).to_json()
+
+
 def draw() -> None:
     """Fill in the page's tables and make its pictures."""
     results = json.loads(RESULTS.read_text())
@@ -129,6 +136,7 @@ def draw() -> None:
         "decide": decide_table(runs, results["comparisons"]["decide"]),
         "speed": speed_table(results["comparisons"]["decide"]),
         "batch": batch_table(runs),
+        "noise": noise_table(),
     }
     text = PAGE.read_text()
     for name, rows in tables.items():
@@ -176,20 +184,17 @@ def screen_table(runs: list[dict[str, Any]], found: dict[str, Any]) -> list[str]
     for run in sorted(runs, key=final):
         if not (run["cooled"] and run["seed"] == 1 and run["steps"] == SCREENED):
             continue
-        part = against.get(f"{run['cell']}_{run['peak']}")
-        noise = run["gradient_noise"]
-        scale = sum(trace for trace, _ in noise) / sum(signal for _, signal in noise)
+        part = against.get(run["cell"])
         rows.append(
             [
                 f"`{run['cell']}`",
                 CELLS[run["cell"]]["about"],
                 f"{final(run):.3f}",
                 f"{part['value']:+.3f} ± {part['stderr']:.3f}" if part else "",
-                f"{scale:.0f}",
                 f"{run['clipped_share']:.0%}",
             ]
         )
-    header = ["cell", "what", "NELBO", f"less `{FOUND}`", "noise scale", "clipped"]
+    header = ["cell", "what", "NELBO", f"less `{FOUND}`", "clipped"]
     return table(header, rows)
 
 
@@ -206,24 +211,39 @@ def decide_table(runs: list[dict[str, Any]], found: dict[str, Any]) -> list[str]
     """Final NELBO by budget, over seeds, and whether it is no worse than the baseline's."""
     groups = decisive(runs)
     budgets = sorted({budget for _, budget in groups})
-    verdicts = {x["method"].rsplit("_", 1)[0]: x["parts"][0] for x in found["no_worse"]}
+    longest = {cell: group for (cell, budget), group in groups.items() if budget == budgets[-1]}
+    verdicts = {x["method"]: x["parts"][0] for x in found["no_worse"]}
     rows = []
-    for cell in sorted(
-        {cell for cell, _ in groups}, key=lambda c: final(groups[c, budgets[-1]][0])
-    ):
-        longest = groups[cell, budgets[-1]]
+    for cell in sorted(longest, key=lambda c: final(longest[c][0])):
         part = verdicts.get(cell)
         rows.append(
             [
                 f"`{cell}`",
-                str(len(longest)),
+                str(len(longest[cell])),
                 *(over_seeds([final(run) for run in groups[cell, budget]]) for budget in budgets),
-                over_seeds([run["raw"]["value"] for run in longest]),
+                over_seeds([run["raw"]["value"] for run in longest[cell]]),
                 f"{part['value']:+.3f}, at most {part['upper']:+.3f}" if part else "",
             ]
         )
     header = ["cell", "seeds", *(f"{budget} steps" for budget in budgets)]
     return table([*header, f"{budgets[-1]}, raw weights", f"less `{BASELINE}`"], rows)
+
+
+def noise_table() -> list[str]:
+    """Gradient noise of the cells at the same weights."""
+    cells = json.loads(NOISE.read_text())["cells"]
+    base = next(x for x in cells if x["cell"] == BASELINE)["signal_to_noise"]
+    rows = [
+        [
+            f"`{x['cell']}`",
+            f"{x['trace']:.3g} ± {x['trace_stderr']:.1g}",
+            f"{x['signal']:.3g} ± {x['signal_stderr']:.1g}",
+            f"{x['signal_to_noise']:.4f}",
+            f"{x['signal_to_noise'] / base:.1f}",
+        ]
+        for x in sorted(cells, key=lambda x: -x["signal_to_noise"])
+    ]
+    return table(["cell", "tr(S)", "\\|G\\|²", "ratio", f"over `{BASELINE}`"], rows)
 
 
 def speed_table(found: dict[str, Any]) -> list[str]:
@@ -236,7 +256,7 @@ def speed_table(found: dict[str, Any]) -> list[str]:
         low, high = (f"{x:.2f}" if x is not None else "…" for x in (ratio["low"], ratio["high"]))
         rows.append(
             [
-                f"`{one['method'].rsplit('_', 1)[0]}`",
+                f"`{one['method']}`",
                 one["level"],
                 f"{one['nelbo']:.3f}",
                 f"{SIGNS[own['kind']]}{own['value']:.0f}",

@@ -178,7 +178,10 @@ def _plateau(
         level = np.full(len(base.nelbo), settings.plateau)
         return PlateauResult(nelbo=settings.plateau, source="as given"), level
     for curve in [base, *(curve for curve in curves.values() if curve is not base)]:
-        window = find_plateau(curve.steps, curve.smooth[0])
+        # A cooldown makes a curve fall again, too, but what is before it is no plateau.
+        cooldown = min(run.cooldown for variant in curve.chosen for run in variant.runs)
+        before = curve.steps <= cooldown
+        window = find_plateau(curve.steps[before], curve.smooth[0][before])
         if window is not None:
             level = window.level(curve.steps, curve.smooth)
             source = f"{curve.label}, steps {window.start:.0f} to {window.end:.0f}"

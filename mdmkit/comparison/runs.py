@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,14 @@ class LoadedRun:
     def budget(self) -> int:
         """The steps that the recipe asks for."""
         return int(self.recipe["train"]["steps"])
+
+    @property
+    def cooldown(self) -> float:
+        """The step at which a constant learning rate begins to decay; inf without such a one."""
+        options = self.recipe["learning_rate"]
+        if options["shape"] != "wsd":
+            return math.inf
+        return round(self.budget * (1 - float(options["decay_fraction"])))
 
     @property
     def finished(self) -> bool:
@@ -200,7 +209,7 @@ def _recipe_and_costs(
     notify: Callable[[str], object],
 ) -> tuple[dict[str, Any], dict[str, Floats], str | None]:
     """The recipe as plain data, and what training had cost at each validation."""
-    first: dict[int, Mapping[str, Any]] = {}  # a step's first line is from before its validation
+    first: dict[int, Mapping[str, Any]] = {}  # of a step, mostly from before its validation
     for line in lines:
         if line.get("tokens") is not None and line.get("seconds") is not None:
             first.setdefault(line["step"], line)
