@@ -1,7 +1,7 @@
 """The figure of the README: validation NELBO of the quickstart recipes against steps.
 
     for seed in 1 2 3; do
-      for recipe in quickstart_bell quickstart_uniform; do
+      for recipe in quickstart_bell quickstart_uniform quickstart_mixed; do
         mdmkit run $recipe --set run.seed=$seed
       done
     done
@@ -34,8 +34,13 @@ RESULTS = ROOT / "benchmarks" / "results" / "quickstart.json"
 FIGURE = ROOT / "docs" / "quickstart.svg"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- quickstart figures: begin -->", "<!-- quickstart figures: end -->"
-COLOURS = {"quickstart_bell": "#0072b2", "quickstart_uniform": "#d55e00"}
+COLOURS = {
+    "quickstart_mixed": "#009e73",
+    "quickstart_bell": "#0072b2",
+    "quickstart_uniform": "#d55e00",
+}
 LABELS = {
+    "quickstart_mixed": "bell, causal rows, blue-noise masks",
     "quickstart_bell": "bell-shaped t, no weight",
     "quickstart_uniform": "uniform t, weight 1/t (standard)",
 }
