@@ -96,8 +96,8 @@ def mdmkit_time_samplers() -> Mapping[str, type[protocols.TimeSampler]]:
 
     A sampler that adapts has ``build(facts)``, which returns the live one; its optional
     ``observe(t [G], nll [G], count [G])`` gets the all-reduced statistics of the whole global
-    batch after every step, ``validated(t, nll, count)`` those of every validation, and it
-    implements torch's ``Stateful``.
+    batch after every step, ``validated(t, nll, count)`` those of every validation but that of the
+    untrained network, and it implements torch's ``Stateful``.
 
     Example::
 

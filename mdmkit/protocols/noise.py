@@ -85,8 +85,8 @@ class TimeSampler(Protocol):
     May also have ``observe(t, nll, count)``: called after each step with one entry per row of
     the *global* batch (``[G]`` float64 each, all-reduced): its time, its summed cross-entropy in
     nats, and how many tokens that sum has. And ``validated(t, nll, count)``: called with the same
-    after each validation, one entry per masked block; there the mask ratios are uniform whatever
-    the sampler, and the same at every validation.
+    after each validation but that of the untrained network, one entry per masked block; there the
+    mask ratios are uniform whatever the sampler, and the same at every validation.
     """
 
     def at(self, step: int) -> Density:
