@@ -121,7 +121,7 @@ def test_labels_and_learning_rates(runs):
     assert said.code == 0, said.err
     assert "standard (baseline)" in said.out
     assert "the best learning rate at each budget" in said.out
-    assert re.search(r"standard +0 to 600 +0\.001", said.out)
+    assert re.search(r"standard +0 to 600 +0\.002", said.out)
 
 
 @pytest.mark.parametrize(

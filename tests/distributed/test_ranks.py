@@ -77,6 +77,7 @@ def assert_same_curve(one: Path, other: Path) -> None:
             "train.micro_batch_size=2",
             'objective={use = "mixed_causal", share = 0.25, final_share = 0.0}',
             "objective.anneal.end=0.8",
+            "denoiser.adaln=false",  # its tiny gradients are rounding, which Adam makes large
         ],
     ],
     ids=["plain", "accumulated and tied", "adaptive times", "autoregressive", "mixed causal"],

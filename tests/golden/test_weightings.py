@@ -158,7 +158,7 @@ def test_distances_are_those_of_looking_everywhere() -> None:
 def test_the_weight_of_a_token_and_its_way_to_none(options: Any, expected: Any) -> None:
     mask = random_masks()
     live = options.build(run_facts())  # 100 steps
-    for step, a in ((0, 0.0), (25, 0.25), (100, 1.0)):
+    for step, a in ((0, 0.0), (33, 1 / 3), (99, 1.0), (100, 1.0)):  # the last step is 99
         weight = live.weight(mask=mask, step=step)
         for row, weights in zip(mask.tolist(), weight.tolist(), strict=True):
             for place in range(len(row)):

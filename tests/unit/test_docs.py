@@ -286,6 +286,7 @@ def test_which_losses_are_the_nelbo(weighting: str, normalizer: str, verdict: st
     shapes = {}
     for sampler in ("uniform", "bell"):
         choice = [f"time_sampler.use={sampler}", f"loss_weighting.use={weighting}"]
+        choice += ["time_sampler.width=0.2"] if sampler == "bell" else []
         recipe = load_recipe(
             "quickstart_bell", [*choice, f"loss_weighting.normalizer={normalizer}"]
         )

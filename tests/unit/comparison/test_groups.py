@@ -44,7 +44,7 @@ def test_methods_of_one_name_are_told_apart_by_what_differs(make_run):
     assert found[:2] == ["bell peak=0.002", "bell peak=0.004"]
     assert found[2:] == [
         "other width=0.3 loss_weighting=flat",
-        "other width=0.2 loss_weighting=elbo",
+        "other width=0.1 loss_weighting=elbo",
     ]
 
 
