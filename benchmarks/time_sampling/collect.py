@@ -75,14 +75,19 @@ def facts(stage: str, run: Path) -> dict[str, Any]:
 
 
 def raw_nelbo(run: Path) -> dict[str, float]:
-    """The NELBO of the weights that are not averaged, on the blocks of the run's validations."""
-    (result,) = mdmkit.evaluate(
-        run,
-        overrides=[f'evaluators.raw={{use="nelbo", split="validation", blocks={BLOCKS}}}'],
-        ema=False,
-    ).values()
-    nelbo = result.measurements["nelbo_per_token"]
-    return {"value": nelbo.value, "stderr": nelbo.stderr}
+    """The NELBO of the weights that are not averaged, on the blocks of the run's validations.
+
+    What was measured once stands in the run's ``eval/raw.json``.
+    """
+    path = run / "eval" / "raw.json"
+    if not path.exists():
+        mdmkit.evaluate(
+            run,
+            overrides=[f'evaluators.raw={{use="nelbo", split="validation", blocks={BLOCKS}}}'],
+            ema=False,
+        )
+    nelbo: dict[str, float] = json.loads(path.read_text())["measurements"]["nelbo_per_token"]
+    return nelbo
 
 
 def collect(out: Path) -> None:
@@ -270,9 +275,11 @@ def noise_table() -> list[str]:
 
 
 def speed_table(found: dict[str, Any]) -> list[str]:
-    """Speed-ups to the baseline's cooled points."""
+    """Speed-ups to the baseline's cooled point of the longest budget."""
     rows = []
     for one in found["speed_ups"]:
+        if not one["level"].endswith(f"at {LONGEST} steps"):
+            continue
         ratio, own = one["ratios"]["steps"], one["costs"]["steps"]
         if ratio["kind"] not in SIGNS or own["value"] is None:
             continue
