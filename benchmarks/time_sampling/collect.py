@@ -334,7 +334,10 @@ def pictures(runs: list[dict[str, Any]]) -> None:
         xscale="log", xlabel="budget (optimizer steps), cooled", ylabel="NELBO (nats per token)"
     )
     right.set(xlabel="optimizer steps, constant learning rate", ylim=(3.3, 5.5))
-    left.legend(frameon=False)
+    budgets = sorted({budget for _, budget in groups})
+    left.set_xticks(budgets, [str(budget) for budget in budgets])
+    left.set_xticks([], minor=True)
+    right.legend(*left.get_legend_handles_labels(), frameon=False, loc="upper right")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -36,7 +36,7 @@ class Linear:
 
 @frozen(kw_only=True)
 class Cosine:
-    """alpha_t = 1 − cos(π/2·(1 − t)): slow at the masked end (MD4, arXiv 2406.04329, table 1).
+    """alpha_t = 1 − cos(π/2·(1 − t)): slow at the masked end (MD4, arXiv 2406.04329).
 
     The mask ratio cos(π/2·(1 − t)) is MaskGIT's (arXiv 2202.04200) read backwards in time.
     """
@@ -52,7 +52,7 @@ class Cosine:
 
 @frozen(kw_only=True)
 class Polynomial:
-    """alpha_t = 1 − t^p: the mask ratio grows as a power of t (MD4, arXiv 2406.04329, table 1).
+    """alpha_t = 1 − t^p: the mask ratio grows as a power of t (MD4, arXiv 2406.04329).
 
     The weight of the NELBO is p/t. With p = 1 it is the linear schedule; a larger p spends more
     of the time on low mask ratios.
@@ -73,7 +73,7 @@ class Polynomial:
 class Geometric:
     """alpha_t = exp(−sigma_t), sigma_t = sigma_min^(1−t)·sigma_max^t, which grows geometrically.
 
-    SEDD (arXiv 2310.16834) and, with our defaults, MD4 (arXiv 2406.04329, table 1). It stops
+    SEDD (arXiv 2310.16834) and, with our defaults, MD4 (arXiv 2406.04329). It stops
     short of both ends: alpha falls from exp(−sigma_min) to exp(−sigma_max), with the defaults
     from 1 − 1e-5 to 2e-9, so the bound leaves out the mask ratios below 1 − exp(−sigma_min) and
     above 1 − exp(−sigma_max).
