@@ -114,15 +114,25 @@ def collect(out: Path) -> None:
         "run.py scan screen decide batch --text text --out OUT",
         "collect.py runs --out OUT",
     ]
-    write_json(
-        RESULTS,
+    results = portable(
         {
             "commands": [f"python benchmarks/time_sampling/{command}" for command in commands],
             "environment": environment(),
             "runs": runs,
             "comparisons": comparisons,
-        },
+        }
     )
+    write_json(RESULTS, results)
+
+
+def portable(value: Any) -> Any:
+    """Plain data with absolute paths cut to their last two parts."""
+    if isinstance(value, dict):
+        return {key: portable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(inner) for inner in value]
+    is_path = isinstance(value, str) and value.startswith("/")
+    return "/".join(Path(value).parts[-2:]) if is_path else value
 
 
 def seed_of(run: Path) -> int:
