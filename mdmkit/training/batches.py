@@ -45,14 +45,21 @@ class MicroBatches:
 
     def at(self, step: int) -> Iterator[tuple[Batch, Draws]]:
         """The micro-batches of `step`, each with its random numbers."""
+        blocks = self._blocks_of(step)
         for index in range(self.accumulation):
-            yield self.of_rows(step, self.rows_of(index))
+            yield self._part(step, self.rows_of(index), blocks)
 
     def of_rows(self, step: int, rows: Tensor) -> tuple[Batch, Draws]:
         """The rows ``rows [B]`` of the global batch of `step`, with their random numbers."""
+        return self._part(step, rows, self._blocks_of(step))
+
+    def _blocks_of(self, step: int) -> Tensor:
+        """The blocks of the sequences of a step, ``[G/group]`` int64."""
         sequences = self.rows // self.group
         first = step * sequences
-        blocks = block_rows(self.seed, len(self.blocks), first, first + sequences)  # [G/group]
+        return block_rows(self.seed, len(self.blocks), first, first + sequences)
+
+    def _part(self, step: int, rows: Tensor, blocks: Tensor) -> tuple[Batch, Draws]:
         draws = StepDraws(seed=self.seed, step=step, rows=rows, global_rows=self.rows)
         return self.blocks.batch(blocks[rows // self.group]), draws
 
