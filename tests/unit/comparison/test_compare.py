@@ -49,6 +49,22 @@ def test_a_curve_stretched_by_two_is_twice_as_fast_everywhere(make_run):
     assert any("one seed" in note for note in found.notes)
 
 
+def test_a_cooldown_is_not_taken_for_the_end_of_a_plateau(make_run):
+    """Diminishing returns at a constant rate, then a decay over the last fifth: no plateau."""
+
+    def cooling(step: float) -> float:
+        return 3.3 + 2.9 * (1 + step / 40) ** -0.55 - 0.4 * max(step - 480, 0) / 120
+
+    decay = ["learning_rate.shape=wsd", "learning_rate.decay_fraction=0.2"]
+    runs = [
+        make_run(name, nelbo=cooling, steps=range(0, 601, 30), overrides=[*decay, *more])
+        for name, more in (("base", UNIFORM), ("own", []))
+    ]
+    found = compare(runs, **FAST)
+    assert found.plateau is None
+    assert [row.level for row in found.speed_ups] == ["final"]
+
+
 def test_costs_are_those_of_each_run(make_run):
     """Twice the clock and half the positions in the loss."""
     base = make_run("base", overrides=UNIFORM)
