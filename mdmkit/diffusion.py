@@ -74,6 +74,21 @@ def masked_nll(logits: Tensor, targets: Tensor, mask_id: int) -> Tensor:
     return functional.cross_entropy(masked_logits(logits, mask_id), targets, reduction="none")
 
 
+def scattered(values: Tensor, where: Tensor) -> Tensor:
+    """Put `values`, given for the True positions of `where` in row-major order, in their places.
+
+    Args:
+        values: ``[N]``.
+        where: ``[B, L]`` bool with N True entries.
+
+    Returns:
+        ``[B, L]`` of the type of `values`, 0 where `where` is False.
+    """
+    return torch.zeros(where.shape, dtype=values.dtype, device=values.device).masked_scatter(
+        where, values
+    )
+
+
 def sum_by_row(values: Tensor, where: Tensor) -> Tensor:
     """Sum `values`, given for the True positions of `where` in row-major order, by row.
 

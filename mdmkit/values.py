@@ -240,11 +240,14 @@ class Measurement:
         value: the estimate.
         stderr: its standard error, in the same unit; 0.0 only for what is known exactly.
         unit: such as ``nats/token``, ``bits/token``, or empty for a pure number.
+        draws_stderr: the part of it that is due to random draws on this very data, and that more
+            draws would remove; None where nothing is drawn, or it is not known.
     """
 
     value: float
     stderr: float
     unit: str = ""
+    draws_stderr: float | None = None
 
 
 @frozen(kw_only=True)

@@ -35,7 +35,10 @@ class Result:
         """The same as plain JSON."""
         return {
             "label": self.label,
-            "measurements": {name: asdict(number) for name, number in self.measurements.items()},
+            "measurements": {
+                name: asdict(number, filter=lambda _, value: value is not None)
+                for name, number in self.measurements.items()
+            },
             "provenance": dict(self.provenance),
         }
 
@@ -64,13 +67,14 @@ def run_evaluation(
 
 def measure(evaluation: Evaluation, *, label: str, progress: Progress | None = None) -> Result:
     """`run_evaluation` for an evaluator that is live already."""
-    total = len(evaluation)
-    for index in range(total):
+    index = 0
+    while index < len(evaluation):  # asked anew each time, since it may grow
         if progress is not None:
-            progress(index, total)
+            progress(index, len(evaluation))
         evaluation.update(index)
+        index += 1
     if progress is not None:
-        progress(total, total)
+        progress(index, index)
     measurements = dict(evaluation.compute())
     name = f'evaluator "{label or type(evaluation).__name__}"'
     _require_errors(name, measurements)

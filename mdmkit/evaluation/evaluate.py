@@ -175,6 +175,7 @@ def evaluation_context(
         blocks=blocks,
         draws=_draws,
         batch_size=batch_size or rows_at_once(recipe),
+        length=recipe.data.length,
         device=device,
         rank=rank,
         world_size=world_size,

@@ -143,6 +143,16 @@ class Objective(Protocol):
     def bound(self, denoiser: Denoiser, batch: Batch, draws: Draws) -> Bound:
         """One unbiased estimate of each row's NELBO, whatever weighting the training used."""
 
+    def nll(self, denoiser: Denoiser, batch: Batch, mask: Tensor) -> Tensor:
+        """The cross-entropy of each token under ``mask [B, L]`` bool, given what is not masked.
+
+        Where `exact`, each token is predicted from those before it instead, masked or not; the
+        mask only says which are asked for.
+
+        Returns:
+            ``[B, L]`` float64 nats; 0 where nothing is masked.
+        """
+
 
 class ObjectiveOptions(Protocol):
     """Options of an objective.

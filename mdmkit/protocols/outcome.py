@@ -74,6 +74,7 @@ class EvaluationContext:
         blocks: opens a split of the run's corpus, in the run's packing.
         draws: ``draws(seed, step, rows, global_rows)`` makes the numbers of one batch.
         batch_size: rows a network call.
+        length: L, the longest row that the network was trained on.
         device: where the network lives.
         rank, world_size: this process among those that evaluate; blocks are dealt out by rank.
         seed: of the evaluation.
@@ -88,6 +89,7 @@ class EvaluationContext:
     blocks: Callable[[Split], BlockSource]
     draws: Callable[[int, int, Tensor, int], Draws]
     batch_size: int
+    length: int
     device: torch.device
     rank: int = 0
     world_size: int = 1
@@ -98,7 +100,10 @@ class Evaluation(Protocol):
     """A live evaluator."""
 
     def __len__(self) -> int:
-        """How many updates there will be (the same on every rank)."""
+        """How many updates there will be (the same on every rank).
+
+        It may grow while they are done: an evaluation that draws until it is precise enough.
+        """
 
     def update(self, index: int) -> None:
         """Do one unit of work, `index` in [0, len)."""

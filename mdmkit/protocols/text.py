@@ -52,7 +52,9 @@ class BlockSource(Protocol):
     """A split, tokenized and cut into blocks of one length, read at random.
 
     May also have ``documents(rows)``: the number of the document that each block begins in,
-    ``[B]`` int64; errors are then bootstrapped over documents instead of blocks.
+    ``[B]`` int64; errors are then bootstrapped over documents instead of blocks. And
+    ``utf8_bytes(rows)``: how many bytes of text each block holds, ``[B]`` float64 (a document's
+    bytes are shared evenly among its tokens), for bits per byte.
     """
 
     def __len__(self) -> int:

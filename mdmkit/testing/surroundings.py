@@ -267,6 +267,7 @@ def evaluation_context(
         blocks=blocks,
         draws=draws,
         batch_size=4,
+        length=_LENGTH,
         device=torch.device("cpu"),
         rank=rank,
         world_size=world_size,

@@ -9,7 +9,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.builtin.objectives.losses import weighted_loss
-from mdmkit.diffusion import masked_nll, sum_by_row
+from mdmkit.diffusion import masked_nll, scattered
 from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction
 from mdmkit.values import Batch, Bound, Loss, Noised
 
@@ -55,14 +55,18 @@ class LiveAutoregressive:
         """The sum of the next-token cross-entropies."""
         return weighted_loss(denoiser, noised, self.context.vocab.mask_id)
 
-    def bound(self, denoiser: Denoiser, batch: Batch, draws: Draws) -> Bound:
+    def bound(self, denoiser: Denoiser, batch: Batch, draws: Draws) -> Bound:  # noqa: ARG002 - nothing is random
         """The exact NLL of each row in nats."""
-        noised = self.corrupt(batch, draws)
-        h = denoiser(noised.inputs, attention=noised.attention)
-        logits = denoiser.unembed(h[noised.in_loss])
-        nll = masked_nll(logits, batch.tokens[noised.in_loss], self.context.vocab.mask_id)
-        total = sum_by_row(nll.double(), noised.in_loss)
-        return Bound(nats=total, tokens=noised.in_loss.sum(-1))
+        scored = batch.scored()
+        return Bound(nats=self.nll(denoiser, batch, scored).sum(-1), tokens=scored.sum(-1))
+
+    def nll(self, denoiser: Denoiser, batch: Batch, mask: Tensor) -> Tensor:
+        """The next-token cross-entropies of the tokens under ``mask``, ``[B, L]``."""
+        shifted = shift_right(batch.tokens, self.context.vocab.start_id)
+        h = denoiser(shifted, attention=batch.attention(causal=True))
+        logits = denoiser.unembed(h[mask])
+        nll = masked_nll(logits, batch.tokens[mask], self.context.vocab.mask_id)
+        return scattered(nll.double(), mask)
 
 
 def shift_right(tokens: Tensor, first: int) -> Tensor:

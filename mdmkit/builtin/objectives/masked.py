@@ -12,7 +12,7 @@ from mdmkit.builtin.objectives.losses import weighted_loss
 from mdmkit.diffusion import (
     mask_tokens,
     masked_nll,
-    sum_by_row,
+    scattered,
     time_at_mask_rate,
     uniform_subset,
 )
@@ -133,11 +133,14 @@ class LiveMaskedDiffusion:
         noise = draws.uniform("bound/mask", maskable.shape[-1]).to(batch.tokens.device)
         count = (u * token_count).ceil().long()  # uniform on 1..n
         mask = uniform_subset(noise, count, maskable)
-        rate = count.double() / token_count.clamp(min=1)
+        nats = self.nll(denoiser, batch, mask).sum(-1) * token_count / count.clamp(min=1)
+        return Bound(nats=nats, tokens=token_count, masked=count)
+
+    def nll(self, denoiser: Denoiser, batch: Batch, mask: Tensor) -> Tensor:
+        """The masked cross-entropies ``[B, L]``, at the time whose mask rate is that of the row."""
+        rate = mask.sum(-1).double() / batch.scored().sum(-1).clamp(min=1)
         t = time_at_mask_rate(self.context.noise_schedule.alpha, rate)
         xt = mask_tokens(batch.tokens, mask, self.context.vocab.mask_id)
         h = denoiser(xt, t=t.float(), attention=batch.attention())
         nll = masked_nll(denoiser.unembed(h[mask]), batch.tokens[mask], self.context.vocab.mask_id)
-        total = sum_by_row(nll.double(), mask)
-        nats = total * token_count / count.clamp(min=1)
-        return Bound(nats=nats, tokens=token_count, masked=count)
+        return scattered(nll.double(), mask)

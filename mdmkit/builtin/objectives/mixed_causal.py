@@ -139,6 +139,10 @@ class LiveMixedCausal:
         """The bound of masked diffusion: see there."""
         return self.masked.bound(denoiser, batch, draws)
 
+    def nll(self, denoiser: Denoiser, batch: Batch, mask: Tensor) -> Tensor:
+        """The masked cross-entropies of masked diffusion: see there."""
+        return self.masked.nll(denoiser, batch, mask)
+
 
 def causal_rows(share: float, draws: Draws, group: int) -> Tensor:
     """Which rows are causal at a step: ``[B]`` bool, twins together."""

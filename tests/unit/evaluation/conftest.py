@@ -95,6 +95,7 @@ def make_context() -> Callable[..., EvaluationContext]:
             "blocks": lambda _split: Blocks(tokens, real),
             "draws": draws,
             "batch_size": 64,
+            "length": LENGTH,
             "device": cpu,
         }
         return EvaluationContext(**{**facts, **changes})
