@@ -1,8 +1,9 @@
 """Tokens on disk: made once from a corpus, checked whenever they are opened, memory-mapped.
 
-A store is a folder of three files: ``tokens.bin`` (the ids of all documents, one after the other,
+A store is a folder of four files: ``tokens.bin`` (the ids of all documents, one after the other,
 in the smallest unsigned integer type that holds them), ``offsets.bin`` (where each document
-begins, and the end; int64) and ``manifest.json`` (what it was made from, counts, sizes, sha256).
+begins, and the end; int64), ``utf8_bytes.bin`` (how many bytes of text come before each document,
+and all of them; int64) and ``manifest.json`` (what it was made from, counts, sizes, sha256).
 Its name is a hash of everything its content depends on, so it never goes stale.
 """
 
@@ -22,12 +23,12 @@ from attrs import asdict, frozen
 from numpy.typing import NDArray
 
 from mdmkit.data.cache import Notify, cache_key, ignore, make_folder, unwritable
-from mdmkit.data.token_writer import OFFSETS, TOKENS, Counts, TokenWriter
+from mdmkit.data.token_writer import OFFSETS, TOKENS, UTF8_BYTES, Counts, TokenWriter
 from mdmkit.errors import DataError
 from mdmkit.files import sha256_file, sync_directory, write_json
 from mdmkit.protocols import Corpus, Split, Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever the same text and options would give other files."""
 
 _MANIFEST = "manifest.json"
@@ -57,15 +58,51 @@ class TokenStore:
         tokens: ``[N]`` unsigned, memory-mapped: all documents with what frames them.
         offsets: ``[documents + 1]`` int64, memory-mapped: document d is
             ``tokens[offsets[d]:offsets[d + 1]]``.
+        utf8_bytes: ``[documents + 1]`` int64, memory-mapped: bytes of text before document d.
+        frame: what surrounds each document.
         counts: how much it is.
         corpus_fingerprint, tokenizer_fingerprint: what it was made from.
     """
 
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
+    utf8_bytes: NDArray[np.int64]
+    frame: Frame
     counts: Counts
     corpus_fingerprint: str
     tokenizer_fingerprint: str
+
+    def document_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The document that the tokens at ``places [n]`` belong to, ``[n]``."""
+        return np.searchsorted(self.offsets, places, side="right") - 1
+
+    def bytes_between(
+        self, starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """UTF-8 bytes of the text behind the tokens from ``starts [n]`` to ``stops [n]``.
+
+        Where a range ends inside a document, the document's bytes are spread evenly over its own
+        tokens; what frames it holds none. Ranges that meet therefore add up to the whole text.
+
+        Returns:
+            ``[n]`` float64; exact where a range ends at no document's inside.
+        """
+        (whole_first, part_first), (whole_last, part_last) = (
+            self._bytes_before(places) for places in (starts, stops)
+        )
+        return (whole_last - whole_first) + (part_last - part_first)
+
+    def _bytes_before(
+        self, places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Bytes of the documents before ``places [n]``, and of the one that a place is in."""
+        document = np.minimum(self.document_at(places), len(self.offsets) - 2)
+        begin, end = self.offsets[document], self.offsets[document + 1]
+        before = len(self.frame.before)
+        own = end - begin - before - len(self.frame.after)
+        into = np.clip(places - begin - before, 0, own)
+        size = self.utf8_bytes[document + 1] - self.utf8_bytes[document]
+        return self.utf8_bytes[document], into / own * size
 
 
 class _DamagedError(Exception):
@@ -143,6 +180,8 @@ def _read(folder: Path, facts: dict[str, Any]) -> TokenStore:
     return TokenStore(
         tokens=_mapped(folder / TOKENS, dtype),
         offsets=_mapped(folder / OFFSETS, np.dtype("<i8")),
+        utf8_bytes=_mapped(folder / UTF8_BYTES, np.dtype("<i8")),
+        frame=Frame(**{side: tuple(ids) for side, ids in facts["frame"].items()}),
         counts=counts,
         corpus_fingerprint=facts["corpus_fingerprint"],
         tokenizer_fingerprint=facts["tokenizer_fingerprint"],

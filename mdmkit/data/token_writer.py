@@ -1,4 +1,4 @@
-"""Writes documents as flat token ids and offsets, hashing them on the way."""
+"""Writes documents as flat token ids, offsets and byte counts, hashing them on the way."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from mdmkit.values import Vocabulary
 
 TOKENS = "tokens.bin"
 OFFSETS = "offsets.bin"
+UTF8_BYTES = "utf8_bytes.bin"
 
 
 @frozen(kw_only=True)
@@ -49,7 +50,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 class TokenWriter:
-    """Appends encoded documents to a folder's token and offset files.
+    """Appends encoded documents to a folder's files.
 
     Attributes:
         documents, tokens: written so far.
@@ -66,9 +67,15 @@ class TokenWriter:
         self._utf8_bytes = self._without_tokens = 0
         self._tokens_file = _HashedFile(folder / TOKENS)
         self._offsets_file = _HashedFile(folder / OFFSETS)
+        self._bytes_file = _HashedFile(folder / UTF8_BYTES)
+
+    @property
+    def _files(self) -> tuple[_HashedFile, ...]:
+        return self._tokens_file, self._offsets_file, self._bytes_file
 
     def __enter__(self) -> Self:
-        self._offsets_file.write(np.zeros(1, dtype="<i8"))
+        for file in (self._offsets_file, self._bytes_file):
+            file.write(np.zeros(1, dtype="<i8"))
         return self
 
     def __exit__(
@@ -77,8 +84,8 @@ class TokenWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._tokens_file.close()
-        self._offsets_file.close()
+        for file in self._files:
+            file.close()
 
     def append(self, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> None:
         """Add documents.
@@ -87,9 +94,7 @@ class TokenWriter:
             DataError: an id that is no id, or the mask's; or a disk that takes no more.
         """
         kept = [ids for ids in encoded if ids]
-        self._utf8_bytes += sum(
-            len(t.encode()) for t, ids in zip(texts, encoded, strict=True) if ids
-        )
+        sizes = [len(t.encode()) for t, ids in zip(texts, encoded, strict=True) if ids]
         self._without_tokens += len(encoded) - len(kept)
         if not kept:
             return
@@ -100,8 +105,10 @@ class TokenWriter:
         ends = self.tokens + np.cumsum(lengths)
         self._tokens_file.write(np.fromiter(parts, dtype=self.dtype, count=int(lengths.sum())))
         self._offsets_file.write(ends.astype("<i8"))
+        bytes_so_far = self._utf8_bytes + np.cumsum(sizes)
+        self._bytes_file.write(bytes_so_far.astype("<i8"))
         self.documents += len(kept)
-        self.tokens = int(ends[-1])
+        self.tokens, self._utf8_bytes = int(ends[-1]), int(bytes_so_far[-1])
 
     def finish(self) -> tuple[Counts, dict[str, dict[str, Any]]]:
         """Have everything on the disk; the counts, and size and sha256 of each file.
@@ -120,7 +127,7 @@ class TokenWriter:
             utf8_bytes=self._utf8_bytes,
             without_tokens=self._without_tokens,
         )
-        return counts, {f.path.name: f.seal() for f in (self._tokens_file, self._offsets_file)}
+        return counts, {f.path.name: f.seal() for f in self._files}
 
     def _check(self, kept: Sequence[Sequence[int]]) -> None:
         size, mask_id = self._vocab.size, self._vocab.mask_id

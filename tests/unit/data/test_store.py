@@ -214,3 +214,24 @@ def test_a_full_disk(tmp_path: Path, listed: Any, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DataError, match=r"No space left on device; free some space"):
         opened(tmp_path, listed(train=["w3"]))
     assert list((tmp_path / "tokens").iterdir()) == []
+
+
+def test_bytes_of_ranges_add_up_to_the_text(tmp_path: Path, listed: Any) -> None:
+    written = [*texts(40), "w3 ünbekannt é w4", " "]
+    frame = Frame(before=(1, 1), after=(1,))
+    store = opened(tmp_path, listed(train=written), frame=frame)
+    sizes = [len(t.encode()) for t in written[:-1]]
+    assert np.diff(store.utf8_bytes).tolist() == sizes
+    assert store.counts.utf8_bytes == sum(sizes)
+
+    whole = store.bytes_between(store.offsets[:-1], store.offsets[1:])
+    assert whole.tolist() == sizes
+    each = np.arange(store.counts.tokens)
+    of_token = store.bytes_between(each, each + 1)
+    assert of_token.sum() == pytest.approx(sum(sizes))
+    for document, size in enumerate(sizes):
+        own = of_token[store.offsets[document] : store.offsets[document + 1]]
+        assert own[[0, 1, -1]].tolist() == [0, 0, 0]
+        assert own[2:-1] == pytest.approx(np.full(len(own) - 3, size / (len(own) - 3)))
+    last = np.array([store.counts.tokens])
+    assert store.bytes_between(last, last).tolist() == [0]
