@@ -80,6 +80,14 @@ class TokenBlocks:
         """The document that each of the blocks ``rows [B]`` begins in, ``[B]`` int64."""
         return self._cut.documents(rows)
 
+    def utf8_bytes(self, rows: Tensor) -> Tensor:
+        """UTF-8 bytes of the text behind each of the blocks ``rows [B]``, ``[B]`` float64.
+
+        A document that is in several blocks spreads its bytes evenly over its tokens; special
+        tokens that a packing adds hold none.
+        """
+        return self._cut.utf8_bytes(rows)
+
 
 def build_tokenizer(
     data: DataTable, notify: Notify = ignore, cache_dir: Path | None = None
