@@ -55,7 +55,7 @@ def test_missing_tables(write):
         "bare.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: hub, "
         "lm1b, state_of_the_union, text",
         "bare.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
-        "known: bert, bpe, json",
+        "known: bert, bpe, bytes, gpt2, json, text8",
         "bare.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",
         "bare.toml: [train]: missing; expected a table",
     ]
