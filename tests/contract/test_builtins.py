@@ -9,7 +9,7 @@ from attrs import evolve
 
 from mdmkit.builtin import weightings
 from mdmkit.builtin.annealing import Annealing
-from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
+from mdmkit.builtin.corpora import mdmkit_corpora
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.evaluators import Nelbo
 from mdmkit.builtin.mask_patterns import (
@@ -194,7 +194,7 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
 # by hook: components and the settings of their check, more than their modules give as examples;
 # corpora and trackers need files, which theirs make
 
-NEED_FILES = {StateOfTheUnion, Text, Hub, Lm1b, Jsonl, TensorBoard}
+NEED_FILES = {*mdmkit_corpora().values(), Jsonl, TensorBoard}
 
 CASES = [
     pytest.param(hook, component, settings, id=f"{hook}-{component}")
