@@ -128,11 +128,12 @@ def test_weights_of_all_masks_give_each_count_the_same() -> None:
     torch.testing.assert_close(by_count * torch.arange(5), torch.tensor([0.0, 1, 1, 1, 1]).double())
 
 
-def test_draws_agree_with_enumeration() -> None:
+@pytest.mark.parametrize("draws", [5, 8])
+def test_draws_agree_with_enumeration(draws: int) -> None:
     questions = random_questions(12, [6, 7, 8])
     _, exact = scored(questions, make_context(), enumerate_up_to=8)
     found = torch.stack(
-        [scored(questions, make_context(seed=seed), draws=8)[1] for seed in range(40)]
+        [scored(questions, make_context(seed=seed), draws=draws)[1] for seed in range(40)]
     )  # [40, R, 3]
     z = (found.mean(0) - exact) / (found.std(0) / math.sqrt(len(found)))
     assert z.abs().max() < 4.5
@@ -179,6 +180,19 @@ def test_each_half_of_the_draws_is_stratified() -> None:
     assert torch.equal((numbers.count * 16).long(), torch.arange(16))
     for half in (0, 1):
         assert torch.equal((numbers.count[numbers.half == half] * 8).long(), torch.arange(8))
+
+
+def test_of_an_odd_number_of_draws_one_is_in_neither_half() -> None:
+    left_out = []
+    for question in range(40):
+        half = QuestionDraws.of(make_context(), question, 5, 4).half
+        assert [(half == value).sum() for value in range(3)] == [2, 2, 1]
+        left_out.append(int((half == 2).nonzero()))
+    assert set(left_out) == set(range(5))
+    questions = random_questions(3, [6])
+    answers, nats = scored(questions, make_context(), draws=1)
+    assert not answers.drawn  # there are no halves
+    assert bool((nats[:, 2] > 0).all())
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -315,11 +329,11 @@ def test_errors_of_a_share() -> None:
 
 
 def test_errors_of_a_mean() -> None:
-    values = torch.tensor([[1.0, 3.0], [4.0, 4.0], [6.0, 6.0]]).double()
-    number = mean(values, unit="nats")
+    values = torch.tensor([[1.0, 3.0, 2.0], [4.0, 4.0, 4.0], [6.0, 6.0, 6.0]]).double()
+    number = mean(values, unit="nats", drawn=True)
     assert (number.value, number.stderr) == (4.0, pytest.approx(2 / math.sqrt(3)))
     assert number.draws_stderr == pytest.approx(1 / 3)  # (difference / 2) / 3
-    assert mean(values[1:], unit="nats").draws_stderr is None
+    assert mean(values, unit="nats", drawn=False).draws_stderr is None
 
 
 # --- the evaluators
@@ -399,8 +413,6 @@ def test_what_cannot_be_scored(tmp_path: Path) -> None:
     path = str(write_piqa(tmp_path / "piqa.jsonl"))
     with pytest.raises(DataError, match=r"0 questions can be scored \(12 have .* more than the 4"):
         MultipleChoice(task="piqa", path=path).build(make_context(length=4))
-    with pytest.raises(ValueError, match="even number"):
-        MultipleChoice(task="piqa", draws=3)
     no_bos = make_context()
     object.__setattr__(no_bos.tokenizer, "vocab", evolve(VOCAB, bos_id=None))
     with pytest.raises(DataError, match="no BOS token"):

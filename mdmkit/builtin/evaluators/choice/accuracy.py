@@ -54,22 +54,22 @@ def share(found: Tensor, halves: tuple[Tensor, Tensor] | None = None) -> Measure
     )
 
 
-def mean(values: Tensor, *, unit: str) -> Measurement:
+def mean(values: Tensor, *, unit: str, drawn: bool) -> Measurement:
     """The mean over questions with its errors.
 
     Args:
-        values: ``[Q, 2]`` float64 by the two halves of the draws, with Q >= 2. Equal halves
-            everywhere say that nothing is drawn.
+        values: ``[Q, 3]`` float64 by either half of the draws, and by all, with Q >= 2.
         unit: of the values.
+        drawn: whether anything is.
     """
-    count, by_question = len(values), values.mean(-1)
+    count, by_question = len(values), values[:, 2]
     apart = values[:, 0] - values[:, 1]
     return Measurement(
         value=float(by_question.mean()),
         stderr=float(by_question.std() / math.sqrt(count)),
         unit=unit,
         # the mean of two independent halves has the variance (difference)²/4
-        draws_stderr=float(apart.square().sum().sqrt()) / (2 * count) if apart.any() else None,
+        draws_stderr=float(apart.square().sum().sqrt()) / (2 * count) if drawn else None,
     )
 
 

@@ -36,6 +36,7 @@ class Answers:
         counts: n, the tokens of each option's answer.
         work: the rows, in batches.
         truncated: how many rows lost the left end of their context.
+        draws: D, the masks of an answer that is not enumerated.
         bos: whether BOS stands in front of each row.
     """
 
@@ -46,6 +47,7 @@ class Answers:
     counts: Sequence[Sequence[int]]
     work: Work
     truncated: int
+    draws: int
     bos: bool
 
     @classmethod
@@ -79,13 +81,14 @@ class Answers:
             counts=[[part.count for part in fitting[: len(q.options)]] for q, fitting in kept],
             work=Work.of(collected.rows, context),
             truncated=sum(part.cut > 0 for _, fitting in kept for part in fitting),
+            draws=draws,
             bos=bos,
         )
 
     @property
     def drawn(self) -> bool:
-        """Whether any masks are a sample."""
-        return any(row.masks.drawn for row in self.work.rows)
+        """Whether any masks are a sample whose error is known: it has two halves."""
+        return self.draws > 1 and any(row.masks.drawn for row in self.work.rows)
 
     def require_two(self, evaluator: str, context: EvaluationContext) -> None:
         """Refuse fewer questions than a standard error needs.
@@ -118,16 +121,16 @@ class Answers:
         Raises:
             MdmkitError: where they are not finite.
         """
-        halves = table.compute().cpu()
-        if not halves.isfinite().all():
+        nats = table.compute().cpu()
+        if not nats.isfinite().all():
             raise MdmkitError(
                 "the network's cross-entropies on the answers are not finite; its weights are "
                 "damaged, or training diverged (a smaller learning_rate.peak, or an earlier "
                 "--checkpoint)"
             )
-        return torch.cat([halves, halves.mean(-1, keepdim=True)], dim=-1)
+        return nats
 
-    def provenance(self, draws: int) -> Mapping[str, Any]:
+    def provenance(self) -> Mapping[str, Any]:
         """How the answers were scored."""
         rows, context = self.work.rows, self.work.context
         return {
@@ -137,7 +140,7 @@ class Answers:
             "answer_tokens": sum(sum(counts) for counts in self.counts),
             "tokenizer": context.tokenizer.fingerprint,
             "exact": context.objective.exact,
-            "draws": draws,
+            "draws": self.draws,
             "enumerated_share": sum(not row.masks.drawn for row in rows) / max(1, len(rows)),
             "network_rows": self.work.network_rows,
             "seed": context.seed,
@@ -208,12 +211,6 @@ def read_facts(source: RowSource, path: str | None) -> dict[str, Any]:
 def sampled(questions: Sequence[T], wanted: int) -> list[T]:
     """So many of them, evenly spaced; all where `wanted` is 0."""
     return [questions[place] for place in evenly_spaced(len(questions), wanted).tolist()]
-
-
-def require_even(draws: int) -> None:
-    """Refuse an odd number of draws: the error is that between two halves of them."""
-    if draws % 2:
-        raise ValueError(f"draws: expected an even number (two halves give the error), got {draws}")
 
 
 def require_bos(evaluator: str, bos: bool, context: EvaluationContext) -> None:

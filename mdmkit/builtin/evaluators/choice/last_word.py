@@ -13,7 +13,6 @@ from mdmkit.builtin.evaluators.choice.answers import (
     Answers,
     read_facts,
     require_bos,
-    require_even,
     sampled,
 )
 from mdmkit.builtin.evaluators.choice.greedy import Greedy
@@ -43,13 +42,9 @@ class LastWord:
     column: str = option("text", doc="the column that holds the passage")
     split: Split = option("test", doc="which split; a file is taken as it is")
     questions: int = option(0, ge=0, doc="so many passages, evenly spaced over the split; 0: all")
-    draws: int = option(16, ge=2, doc="masks a word that is not enumerated; an even number")
+    draws: int = option(16, ge=1, doc="masks a word that is not enumerated")
     enumerate: int = option(5, ge=0, le=12, doc="up to so many tokens all 2^n − 1 masks are tried")
     bos: bool = option(False, doc="put BOS in front of each row, as training's packing may do")
-
-    def __attrs_post_init__(self) -> None:
-        """Check what a bound cannot say."""
-        require_even(self.draws)
 
     def build(self, context: EvaluationContext) -> LiveLastWord:
         """Read and tokenize the passages.
@@ -139,7 +134,9 @@ class LiveLastWord:
             MdmkitError: where the network's cross-entropies are not finite.
         """
         rows = [places[0] for places in self.answers.rows]
-        nelbo = mean(self.answers.nats(self.table)[rows, :2], unit="nats/word")
+        nelbo = mean(
+            self.answers.nats(self.table)[rows], unit="nats/word", drawn=self.answers.drawn
+        )
         ppl = math.exp(nelbo.value)
         drawn = nelbo.draws_stderr
         return {
@@ -162,7 +159,7 @@ class LiveLastWord:
             "template": _TEMPLATE,
             "questions": len(self.answers.questions),
             "questions_in_split": self.total,
-            **self.answers.provenance(self.options.draws),
+            **self.answers.provenance(),
             "filled_in": "one token at a time, the most confident first",
             "stderr": "accuracy: of a binomial share, by a uniform prior; others: over passages",
             "draws_stderr": "between halves of the draws",

@@ -29,9 +29,9 @@ class Masks:
 
     Attributes:
         masks: ``[M, n]`` bool, no two alike.
-        weights: ``[M, 2]`` float64: Σ_m weights[m, h]·(summed cross-entropy under mask m) is an
-            estimate of the NELBO by half h of the draws; their mean is that by all. The halves
-            are equal where nothing is drawn.
+        weights: ``[M, 3]`` float64: Σ_m weights[m, c]·(summed cross-entropy under mask m) is an
+            estimate of the NELBO, by either half of the draws and by all of them. The three are
+            equal where nothing is drawn.
         drawn: whether the masks are a sample.
     """
 
@@ -49,7 +49,7 @@ def whole(count: int) -> Masks:
     """One mask over all of `count` tokens: for an objective that is exact."""
     return Masks(
         masks=torch.ones(1, count, dtype=torch.bool),
-        weights=torch.ones(1, 2, dtype=torch.float64),
+        weights=torch.ones(1, 3, dtype=torch.float64),
         drawn=False,
     )
 
@@ -63,7 +63,7 @@ def all_masks(count: int) -> Masks:
     chosen = list(itertools.product((False, True), repeat=count))[1:]
     sizes = [sum(mask) for mask in chosen]
     weights = torch.tensor([1 / (k * math.comb(count, k)) for k in sizes], dtype=torch.float64)
-    return Masks(masks=torch.tensor(chosen), weights=torch.stack([weights] * 2, dim=1), drawn=False)
+    return Masks(masks=torch.tensor(chosen), weights=torch.stack([weights] * 3, dim=1), drawn=False)
 
 
 @frozen(kw_only=True, eq=False)
@@ -73,8 +73,9 @@ class QuestionDraws:
     Attributes:
         count: ``[D]`` float64 in (0, 1), one in each of D strata: how much of an answer is masked.
         order: ``[D, N]`` float32: the first to be masked are the positions with the lowest.
-        half: ``[D]`` int64, 0 or 1. Each half has one of strata 2j and 2j + 1, at random which,
-            so that each by itself is an unbiased, stratified estimate.
+        half: ``[D]`` int64, 0 or 1. Neighbouring strata are paired, and each half has one of a
+            pair, at random which, so that it is an unbiased, stratified estimate by itself. Of an
+            odd number one, at random, is in neither (2).
     """
 
     count: Tensor
@@ -90,17 +91,21 @@ class QuestionDraws:
         Args:
             context: gives the source of random numbers.
             question: its number in the data set.
-            draws: D, an even number.
+            draws: D.
             longest: N, tokens of the question's longest answer.
         """
         rows = torch.arange(draws)
         numbers = context.draws(context.seed, 0, rows, draws)
         name = f"choice/question {question}"
-        first = (numbers.uniform(f"{name}/half")[: draws // 2] < 0.5).long()
+        coin = numbers.uniform(f"{name}/half")
+        half = torch.full((draws,), 2)
+        paired = rows[rows != (coin[-1] * draws).long()] if draws % 2 else rows
+        first = (coin[: draws // 2] < 0.5).long()
+        half[paired] = torch.stack([first, 1 - first], dim=1).flatten()
         return cls(
             count=numbers.strata(f"{name}/count", "jittered"),
             order=numbers.uniform(f"{name}/order", longest),
-            half=torch.stack([first, 1 - first], dim=1).flatten(),
+            half=half,
         )
 
     def masks(self, count: int) -> Masks:
@@ -113,14 +118,14 @@ class QuestionDraws:
         sizes = (self.count * count).ceil().long().clamp(1, count)
         everywhere = torch.ones(draws, count, dtype=torch.bool)
         masks = uniform_subset(self.order[:, :count], sizes, everywhere)
-        weights = torch.zeros(draws, 2, dtype=torch.float64)
-        weights[torch.arange(draws), self.half] = count / sizes.double() / (draws / 2)
+        member = torch.stack([self.half == 0, self.half == 1, self.half >= 0], dim=1).double()
+        weights = member / member.sum(0).clamp(min=1) * (count / sizes.double())[:, None]
         places: dict[bytes, int] = {}
         place = [places.setdefault(mask.tobytes(), len(places)) for mask in masks.numpy()]
         index = torch.tensor(place)
         first = torch.tensor([place.index(i) for i in range(len(places))])
         return Masks(
             masks=masks[first],
-            weights=torch.zeros(len(places), 2, dtype=torch.float64).index_add_(0, index, weights),
+            weights=torch.zeros(len(places), 3, dtype=torch.float64).index_add_(0, index, weights),
             drawn=True,
         )

@@ -14,7 +14,6 @@ from mdmkit.builtin.evaluators.choice.answers import (
     Answers,
     read_facts,
     require_bos,
-    require_even,
     sampled,
 )
 from mdmkit.builtin.evaluators.choice.questions import Question
@@ -44,13 +43,9 @@ class MultipleChoice:
     path: str | None = option(None, doc="a local file or folder instead of the hub's data set")
     split: Split | None = option(None, doc="the task's own if left out; a file is taken as it is")
     questions: int = option(0, ge=0, doc="so many questions, evenly spaced over the split; 0: all")
-    draws: int = option(16, ge=2, doc="masks an answer that is not enumerated; an even number")
+    draws: int = option(16, ge=1, doc="masks an answer that is not enumerated")
     enumerate: int = option(5, ge=0, le=12, doc="up to so many tokens all 2^n − 1 masks are tried")
     bos: bool = option(False, doc="put BOS in front of each row, as training's packing may do")
-
-    def __attrs_post_init__(self) -> None:
-        """Check what a bound cannot say."""
-        require_even(self.draws)
 
     def build(self, context: EvaluationContext) -> LiveMultipleChoice:
         """Read and tokenize the questions.
@@ -149,7 +144,7 @@ class LiveMultipleChoice:
             "questions": len(questions),
             "questions_in_split": self.total,
             "chance": chance,
-            **self.answers.provenance(self.options.draws),
+            **self.answers.provenance(),
             "stderr": "of a binomial share over questions, by a uniform prior",
             "draws_stderr": "between halves of the draws: at most so much",
         }

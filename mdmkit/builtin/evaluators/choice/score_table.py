@@ -10,12 +10,12 @@ from torchmetrics import Metric
 
 
 class ScoreTable(Metric):
-    """What was found about each row, in float64: nats by each half of the draws, or a hit."""
+    """What was found about each row, in float64: nats by halves of the draws and all, or hits."""
 
     full_state_update = False
     nats: Tensor
 
-    def __init__(self, rows: int, columns: int = 2, **kwargs: Any) -> None:
+    def __init__(self, rows: int, columns: int = 3, **kwargs: Any) -> None:
         """Start with zeros for so many rows."""
         super().__init__(**kwargs)
         zeros = torch.zeros(rows, columns, dtype=torch.float64)

@@ -84,8 +84,8 @@ class Work:
         """Do batch `index` of this rank.
 
         Returns:
-            ``[B]`` int64 rows and ``[B, 2]`` float64 nats to be added to them, by half; zeros
-            where there is no batch left for this rank.
+            ``[B]`` int64 rows and ``[B, 3]`` float64 nats to be added to them, by either half
+            of the draws and by all; zeros where there is no batch left for this rank.
         """
         place = index * self.context.world_size + self.context.rank
         inside = place < len(self.calls)
