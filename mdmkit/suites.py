@@ -36,6 +36,7 @@ __all__ = [
     "is_suite",
     "load_suite",
     "select",
+    "share_sources",
     "shorthands",
     "suite_from_dict",
 ]
@@ -121,9 +122,19 @@ def load_suite(
 
 
 def suite_from_dict(
-    data: Mapping[str, Any], where: str, *, catalogue: Catalogue | None = None
+    data: Mapping[str, Any],
+    where: str,
+    *,
+    sources: Mapping[str, str | Path] | None = None,
+    catalogue: Catalogue | None = None,
 ) -> Suite:
     """A suite from plain data, such as `dump_suite` makes.
+
+    Args:
+        data: the tree.
+        where: what an error calls it.
+        sources: local files or folders by label, as for `load_suite`.
+        catalogue: the components to choose from; all installed ones by default.
 
     Raises:
         RecipeError: with every problem, one line each.
@@ -133,7 +144,9 @@ def suite_from_dict(
     name, preset = data.get("name"), data.get("preset")
     if not isinstance(name, str) or not isinstance(preset, str | None):
         raise RecipeError(f"{where}: name and preset: expected strings, got {found(name)}")
-    return _structure(Document.of(plain, where), catalogue, name, preset)
+    document = Document.of(plain, where)
+    document = document.changed(_sources(document, sources or {}, catalogue), {})
+    return _structure(document, catalogue, name, preset)
 
 
 def dump_suite(suite: Suite, catalogue: Catalogue | None = None) -> dict[str, Any]:
@@ -195,6 +208,21 @@ def shorthands(suite: Suite, options: Mapping[str, Any]) -> list[str]:
             f"{dotted(('sets', label, 'evaluator', key))}={json.dumps(value)}" for label in having
         ]
     return overrides
+
+
+def share_sources(sources: Mapping[str, str], suites: Sequence[str | Path]) -> list[dict[str, str]]:
+    """For each of several suites the sources of the sets that it has.
+
+    Raises:
+        RecipeError: for a label that none of them has.
+    """
+    catalogue = load_catalogue()
+    known = [load_suite(source, catalogue=catalogue).sets for source in suites]
+    every = {label: None for sets in known for label in sets}
+    unknown = [_unknown(SOURCE, label, every) for label in sources if label not in every]
+    if unknown:
+        raise RecipeError(unknown)
+    return [{label: p for label, p in sources.items() if label in sets} for sets in known]
 
 
 # --- reading -------------------------------------------------------------------------------
@@ -319,7 +347,7 @@ def _absolute(path: str | Path) -> str:
 def _unknown(option_name: str, label: str, known: Iterable[str]) -> str:
     known = list(known)
     hint = did_you_mean(label, known) or ";"
-    return f'{option_name}: the suite has no set "{label}"{hint} known: {", ".join(known)}'
+    return f'{option_name}: there is no set "{label}"{hint} known: {", ".join(known)}'
 
 
 def _uses(data: Mapping[str, Any]) -> dict[KeyPath, str]:

@@ -131,7 +131,7 @@ def test_a_source_goes_to_the_corpus_or_replaces_it(here):
     )  # overrides come after
     assert changed.sets["union"].corpus.document == "line"
     assert problems(sources={"hbu": "x"}) == [
-        '--source: the suite has no set "hbu"; did you mean "hub"? known: union, hub'
+        '--source: there is no set "hbu"; did you mean "hub"? known: union, hub'
     ]
 
 
@@ -220,9 +220,7 @@ def test_some_sets(here):
     suite = load()
     assert list(select(suite, ["hub"]).sets) == ["hub"]
     assert list(select(suite, ["hub", "union"]).sets) == ["union", "hub"]
-    with pytest.raises(
-        RecipeError, match=r'--only: the suite has no set "hab"; did you mean "hub"'
-    ):
+    with pytest.raises(RecipeError, match=r'--only: there is no set "hab"; did you mean "hub"'):
         select(suite, ["hab"])
 
 
