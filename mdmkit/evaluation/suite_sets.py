@@ -156,7 +156,9 @@ def missing_error(suite: str, total: int, missing: Mapping[str, str]) -> DataErr
         f"Connect to the network, or give local files or folders: {given}; or measure the others "
         "with --allow-missing"
     )
-    return DataError("\n".join(lines))
+    error = DataError("\n".join(lines))
+    error.everywhere = True
+    return error
 
 
 def _indented(text: str) -> str:
