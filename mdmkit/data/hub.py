@@ -22,7 +22,7 @@ from attrs import asdict, frozen
 
 from mdmkit.data.cache import cache_root
 from mdmkit.data.layout import expected_layout, split_files
-from mdmkit.data.reading import kind_of
+from mdmkit.data.opening import kind_of
 from mdmkit.errors import DataError
 from mdmkit.files import write_json
 
@@ -165,10 +165,10 @@ def _declared_files(wanted: HubSplit, commit: str) -> list[str]:
         )
     # Addresses look like hf://datasets/owner/name@commit/path/of/the.file
     names = [str(f).split(f"@{commit}/", 1)[-1] for f in by_split[wanted.split]]
-    unreadable = [n for n in names if kind_of(Path(n)) is None]
+    unreadable = [n for n in names if kind_of(n) is None]
     if unreadable:
         raise DataError(
-            f"{wanted}: its files ({unreadable[0]}) are neither parquet nor jsonl nor txt; try "
+            f"{wanted}: its files ({unreadable[0]}) are of no kind that can be read; try "
             "revision = 'refs/convert/parquet', the hub's own conversion"
         )
     return names

@@ -40,6 +40,9 @@ class Cut(Protocol):
     def documents(self, rows: Tensor) -> Tensor:
         """The document that each of these blocks begins in, ``[B]`` int64."""
 
+    def utf8_bytes(self, rows: Tensor) -> Tensor:
+        """Bytes of the text behind each of these blocks, ``[B]`` float64."""
+
 
 class PackingOptions(Protocol):
     """Options of a packing, for the table ``[data.packing]``."""
@@ -77,7 +80,7 @@ class Packed:
         """Blocks of `length` tokens."""
         return _Cut(
             pieces=_pieces(store, length),
-            offsets=store.offsets,
+            store=store,
             dropped=len(store.tokens) % length,
         )
 
@@ -104,7 +107,7 @@ class Wrapped:
             )
         return _Cut(
             pieces=_pieces(store, length - 2),
-            offsets=store.offsets,
+            store=store,
             dropped=len(store.tokens) % (length - 2),
             first=_needed("bos", vocab.bos_id, "wrapped"),
             last=_needed("eos", vocab.eos_id, "wrapped"),
@@ -121,13 +124,13 @@ class _Cut:
 
     Attributes:
         pieces: a view of the memory-mapped tokens.
-        offsets: where each document begins in them, and the end.
+        store: what they are cut from.
         dropped: tokens after the last piece.
         first, last: ids around each piece, or None.
     """
 
     pieces: NDArray[Any]
-    offsets: NDArray[np.int64]
+    store: TokenStore
     dropped: int
     first: int | None = None
     last: int | None = None
@@ -152,8 +155,18 @@ class _Cut:
     def documents(self, rows: Tensor) -> Tensor:
         import torch
 
-        first = rows.numpy() * self.pieces.shape[1]  # the place of each block's first own token
-        return torch.from_numpy(np.searchsorted(self.offsets, first, side="right") - 1)
+        return torch.from_numpy(self.store.document_at(self._first_places(rows)))
+
+    def utf8_bytes(self, rows: Tensor) -> Tensor:
+        import torch
+
+        first = self._first_places(rows)
+        return torch.from_numpy(self.store.bytes_between(first, first + self.pieces.shape[1]))
+
+    def _first_places(self, rows: Tensor) -> NDArray[np.int64]:
+        """Where in the store each block's first own token is."""
+        places: NDArray[np.int64] = rows.numpy() * self.pieces.shape[1]
+        return places
 
 
 def _pieces(store: TokenStore, width: int) -> NDArray[Any]:

@@ -71,6 +71,10 @@ class TextTokenizer:
         """Text of `ids`; special tokens are kept, so that masks can be seen."""
         return self.backend.decode(list(ids), skip_special_tokens=False)
 
+    def definition(self) -> str:
+        """All of it as JSON, for `defined_tokenizer` in another process."""
+        return json.dumps({"backend": self.backend.to_str(), "special": asdict(self.special)})
+
     def save(self, path: Path) -> None:
         """Write the tokenizer to `path`, and its special tokens beside it.
 
@@ -102,6 +106,18 @@ def load_tokenizer(path: Path) -> TextTokenizer:
     if loaded.fingerprint != expected:
         raise DataError(f"{path}: not the tokenizer that was saved: its content has changed")
     return loaded
+
+
+def defined_tokenizer(definition: str) -> TextTokenizer:
+    """What `TextTokenizer.definition` described.
+
+    Pickling the library's object would lose that special tokens never come out of text.
+    """
+    from tokenizers import Tokenizer
+
+    parts = json.loads(definition)
+    backend = Tokenizer.from_str(parts["backend"])
+    return wrap(backend, SpecialTokens(**parts["special"]), where="the tokenizer")
 
 
 def wrap(backend: Tokenizer, special: SpecialTokens, *, where: str) -> TextTokenizer:

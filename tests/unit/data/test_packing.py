@@ -20,10 +20,15 @@ def store(documents: list[list[int]], frame: Frame) -> TokenStore:
     framed = [[*frame.before, *ids, *frame.after] for ids in documents]
     tokens = np.array([i for ids in framed for i in ids], dtype=np.uint8)
     offsets = np.cumsum([0, *map(len, framed)])
-    counts = Counts(documents=len(documents), tokens=len(tokens), utf8_bytes=0, without_tokens=0)
+    sizes = np.cumsum([0, *(10 * len(ids) for ids in documents)])  # ten bytes a token
+    counts = Counts(
+        documents=len(documents), tokens=len(tokens), utf8_bytes=int(sizes[-1]), without_tokens=0
+    )
     return TokenStore(
         tokens=tokens,
         offsets=offsets,
+        utf8_bytes=sizes,
+        frame=frame,
         counts=counts,
         corpus_fingerprint="c",
         tokenizer_fingerprint="t",
@@ -61,6 +66,22 @@ def test_a_batch_has_the_rows_asked_for_in_that_order() -> None:
     assert batch.real is None
     assert batch.maskable is None
     assert bool(batch.scored().all())
+
+
+def utf8_bytes(packing: Any, length: int) -> list[float]:
+    blocks = packing.cut(store(DOCUMENTS, packing.frame(VOCAB)), length, VOCAB)
+    found = blocks.utf8_bytes(torch.arange(len(blocks)))
+    assert found.dtype == torch.float64
+    return found.tolist()
+
+
+def test_bytes_are_those_of_text_and_special_tokens_have_none() -> None:
+    assert utf8_bytes(Packed(), 4) == [30, 30]
+    assert utf8_bytes(Packed(eos=False), 4) == [40, 40]
+    assert utf8_bytes(Packed(bos=True), 7) == [40, 40]
+    assert utf8_bytes(Packed(bos=True), 2) == [10, 20, 0, 10, 10, 20, 10]
+    assert utf8_bytes(Wrapped(), 5) == [30, 10, 30]
+    assert utf8_bytes(Wrapped(eos=False), 6) == [40, 40]
 
 
 def test_too_few_tokens_are_no_blocks() -> None:
