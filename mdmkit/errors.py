@@ -15,9 +15,11 @@ class MdmkitError(Exception):
 
     Attributes:
         exit_code: the status with which the command line leaves.
+        everywhere: whether all processes of a run raise it, so that the first alone says it.
     """
 
     exit_code: ClassVar[int] = 2
+    everywhere: bool = False
 
 
 class RecipeError(MdmkitError):

@@ -13,6 +13,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.data.cache import Notify, cache_key, cache_root, ignore, make_folder, unwritable
+from mdmkit.data.detokenizers import detokenized
 from mdmkit.data.packing import PACKINGS, Cut, PackingOptions
 from mdmkit.data.store import TokenStore, open_store
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
@@ -35,6 +36,10 @@ class DataTable(Protocol):
     @property
     def corpus(self) -> Corpus:
         """The text."""
+
+    @property
+    def detokenizer(self) -> str:
+        """What is done to the text first: a name of `mdmkit.data.detokenizers`."""
 
     @property
     def tokenizer(self) -> TokenizerOptions:
@@ -106,7 +111,7 @@ def build_tokenizer(
         except DataError as error:
             notify(f"the cached tokenizer is damaged ({error}); training it again")
     notify("training the tokenizer")
-    tokenizer = data.tokenizer.build(data.corpus)
+    tokenizer = data.tokenizer.build(_text(data))
     try:
         tokenizer.save(path)
     except OSError as error:
@@ -135,7 +140,7 @@ def open_blocks(
         DataError: where the corpus cannot be had, or is shorter than one block.
     """
     store = open_store(
-        data.corpus,
+        _text(data),
         split,
         tokenizer,
         data.packing.frame(tokenizer.vocab),
@@ -177,6 +182,10 @@ def token_counts(blocks: BlockSource, vocab_size: int | None = None) -> Tensor:
     return torch.from_numpy(counts.astype(np.float64))
 
 
+def _text(data: DataTable) -> Corpus:
+    return detokenized(data.corpus, data.detokenizer)
+
+
 def _ready_made(data: DataTable) -> TextTokenizer:
     """A tokenizer that needs no text; where the text is out of reach too, both are said at once."""
     problems: list[DataError] = []
@@ -196,6 +205,7 @@ def _ready_made(data: DataTable) -> TextTokenizer:
 def _provenance(data: DataTable, split: Split, store: TokenStore, cut: Cut) -> dict[str, Any]:
     return {
         "corpus": dict(data.corpus.describe(split)),
+        "detokenizer": data.detokenizer,
         "split": split,
         "corpus_fingerprint": store.corpus_fingerprint,
         "tokenizer_fingerprint": store.tokenizer_fingerprint,
@@ -223,7 +233,7 @@ def _tokenizer_key(data: DataTable) -> str:
         {
             "format": _TRAINING_FORMAT,
             "library": tokenizers.__version__,
-            "corpus_fingerprint": data.corpus.fingerprint("train"),
+            "corpus_fingerprint": _text(data).fingerprint("train"),
             "options": _named(data.tokenizer, TOKENIZERS),
         }
     )

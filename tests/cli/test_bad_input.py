@@ -104,6 +104,11 @@ def test_a_recipe_that_is_not_there(write, finished):
         ("=3", '--set: expected table.key=value, got the string "=3"\n'),
         ("train.steps=ten", '--set: [train] steps: expected an integer, got the string "ten"\n'),
         ("train.stepz=10", "--set: [train] stepz: unknown key; did you mean steps?\n"),
+        (
+            "data.detokenizer=lambda",
+            '--set: [data] detokenizer: expected "none" or "wikitext" or "ptb" or "lm1b" or '
+            '"lambada" or "scientific_papers", got the string "lambda"; did you mean "lambada"?\n',
+        ),
         ("train=3", "--set: train: expected a table, got the integer 3\n"),
         ("train.steps=0", "--set: [train] steps: expected a value >= 1, got 0\n"),
         ("run.name=../up", "--set: [run] name: expected letters, digits and . _ -, with a letter"),

@@ -35,6 +35,7 @@ def test_provenance_says_what_it_is(table: Any, corpus: Any) -> None:
     tokens = sum(len(ids) + 1 for ids in tokenizer.encode_batch(corpus.validation))
     assert facts == {
         "corpus": {"source": "a list", "split": "validation"},
+        "detokenizer": "none",
         "split": "validation",
         "corpus_fingerprint": "1-validation",
         "tokenizer_fingerprint": tokenizer.fingerprint,

@@ -111,7 +111,7 @@ def test_a_short_option_sets_the_split_of_all(run):
         ({"overrides": ["evaluators.nelbo.drwas=2"]}, "did you mean draws"),
         ({"overrides": ["evaluators.nelbo.draws=0"]}, "draws: expected a value >= 1"),
         ({"split": "tset"}, "--set.*split"),
-        ({"precision": "fp8"}, 'expected bf16 or fp32, got "fp8"'),
+        ({"dtype": "fp8"}, 'expected bf16 or fp32, got "fp8"'),
         ({"device": "gpu"}, "device: expected auto, cpu"),
     ],
 )
@@ -251,7 +251,7 @@ def test_the_autoregressive_run_is_exact_and_generates(tmp_path):
 
 
 def test_bf16_agrees_with_fp32_roughly(run):
-    precise, rough = (nelbo(evaluate(run, precision=p)).value for p in ("fp32", "bf16"))
+    precise, rough = (nelbo(evaluate(run, dtype=p)).value for p in ("fp32", "bf16"))
     assert rough == pytest.approx(precise, rel=0.02)
     assert rough != precise
     assert not torch.is_autocast_enabled("cpu")

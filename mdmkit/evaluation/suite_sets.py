@@ -1,0 +1,182 @@
+"""The sets of a suite, opened with a run's tokenizer before anything is measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from mdmkit.data.packing import PackingOptions
+from mdmkit.data.tokenizers import TokenizerOptions
+from mdmkit.errors import DataError, RecipeError
+from mdmkit.evaluation.run import TrainedRun
+from mdmkit.protocols import BlockSource, Corpus, Evaluation, EvaluationContext, Split
+from mdmkit.recipe import Data, Recipe
+from mdmkit.suites import Suite, SuiteSet
+
+NO_DETOKENIZER = "none"
+
+_TABLES = re.compile(r"\bdata\.(corpus|packing|length|detokenizer)\b")
+
+
+@frozen(kw_only=True)
+class SetData:
+    """What is needed of a table ``[data]``, for the text of a set."""
+
+    length: int
+    corpus: Corpus
+    tokenizer: TokenizerOptions
+    packing: PackingOptions
+    detokenizer: str
+
+
+@frozen(kw_only=True, eq=False)
+class ReadySet:
+    """A set whose data is there.
+
+    Attributes:
+        label: its name in the suite.
+        context: in which it is measured.
+        evaluation: the live evaluator.
+        sources: what was opened for it, by split.
+    """
+
+    label: str
+    context: EvaluationContext
+    evaluation: Evaluation
+    sources: Mapping[str, BlockSource]
+
+    def opened(self) -> dict[str, Any]:
+        """What is known of the data before anything is measured, as plain JSON."""
+        return {
+            "evaluation": dict(self.evaluation.provenance),
+            "blocks": {split: dict(found.provenance) for split, found in self.sources.items()},
+        }
+
+
+@frozen(kw_only=True, eq=False)
+class _Opener:
+    """Opens splits of a set, and remembers them."""
+
+    trained: TrainedRun
+    data: SetData
+    sources: dict[str, BlockSource] = field(factory=dict)
+
+    def __call__(self, split: Split) -> BlockSource:
+        if split not in self.sources:
+            self.sources[split] = self.trained.open(self.data, split)
+        return self.sources[split]
+
+
+def resolve(suite: Suite, recipe: Recipe) -> Suite:
+    """The suite for one run: what a set leaves unset is filled in from the run's recipe.
+
+    Raises:
+        RecipeError: for a length that the run's denoiser cannot have.
+    """
+    sets = {label: _resolved(entry, recipe.data) for label, entry in suite.sets.items()}
+    multiple = recipe.denoiser.length_multiple
+    problems = [
+        f"suite {suite.name}: [sets.{label}] length: this denoiser needs a multiple of {multiple} "
+        f"tokens, got {entry.length}"
+        for label, entry in sets.items()
+        if entry.length is not None and entry.length % multiple
+    ]
+    if problems:
+        raise RecipeError(problems)
+    return attrs.evolve(suite, sets=sets)
+
+
+def _resolved(entry: SuiteSet, data: Data) -> SuiteSet:
+    own = NO_DETOKENIZER if entry.corpus else getattr(data, "detokenizer", NO_DETOKENIZER)
+    return attrs.evolve(
+        entry,
+        corpus=entry.corpus or data.corpus,
+        detokenizer=own if entry.detokenizer is None else entry.detokenizer,
+        packing=entry.packing or data.packing,
+        length=entry.length or data.length,
+    )
+
+
+def open_sets(
+    suite: Suite, trained: TrainedRun, context: EvaluationContext
+) -> tuple[dict[str, ReadySet], dict[str, str]]:
+    """Build every evaluator of a suite, which opens what it reads.
+
+    Args:
+        suite: from `resolve`.
+        trained: the run.
+        context: of the run; every set gets it with blocks of its own text.
+
+    Returns:
+        The sets that are ready, and for the others why they cannot be had.
+    """
+    ready: dict[str, ReadySet] = {}
+    missing: dict[str, str] = {}
+    for label, entry in suite.sets.items():
+        try:
+            ready[label] = _open(label, entry, trained, context)
+        except DataError as error:
+            # A corpus knows itself as the one of a recipe; in a suite the table is another.
+            missing[label] = _TABLES.sub(rf"sets.{label}.\1", str(error))
+    return ready, missing
+
+
+def _open(label: str, entry: SuiteSet, trained: TrainedRun, context: EvaluationContext) -> ReadySet:
+    if entry.corpus is None or entry.packing is None or entry.length is None:
+        raise ValueError(f"set {label!r} is not resolved")
+    data = SetData(
+        length=entry.length,
+        corpus=entry.corpus,
+        tokenizer=trained.recipe.data.tokenizer,
+        packing=entry.packing,
+        detokenizer=entry.detokenizer or NO_DETOKENIZER,
+    )
+    opener = _Opener(trained=trained, data=data)
+    own = attrs.evolve(context, blocks=opener, length=entry.length)
+    return ReadySet(
+        label=label,
+        context=own,
+        evaluation=entry.evaluator.build(own),
+        sources=opener.sources,
+    )
+
+
+def missing_error(suite: str, total: int, missing: Mapping[str, str]) -> DataError:
+    """One error for all sets that cannot be had, with what to do."""
+    several = "sets" if total != 1 else "set"
+    lines = [f"suite {suite}: {len(missing)} of {total} {several} cannot be had:"]
+    for label, reason in missing.items():
+        lines.append(f"  {label}: {_indented(reason)}")
+    given = " ".join(f"--source {label}=FILE" for label in missing)
+    lines.append(
+        f"Connect to the network, or give local files or folders: {given}; or measure the others "
+        "with --allow-missing"
+    )
+    error = DataError("\n".join(lines))
+    error.everywhere = True
+    return error
+
+
+def _indented(text: str) -> str:
+    first, *rest = text.splitlines() or [""]
+    return "\n".join([first, *(f"    {line}" for line in rest)])
+
+
+def same_everywhere(ranks: Iterable[Mapping[str, str]]) -> None:
+    """Refuse ranks that miss different sets.
+
+    Raises:
+        DataError: naming what a rank lacks.
+    """
+    first, *others = [set(missing) for missing in ranks]
+    for rank, missing in enumerate(others, 1):
+        if missing != first:
+            odd = ", ".join(sorted(missing ^ first))
+            raise DataError(
+                f"{odd}: not all processes can read these sets (rank {rank} differs from rank 0); "
+                "expected the same files on every machine"
+            )
