@@ -241,7 +241,10 @@ def causal(vocab: Vocabulary = VOCAB) -> Any:
 
 def test_the_text_is_shifted_right() -> None:
     text = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    assert shift_right(text, 9).tolist() == [[9, 1, 2], [9, 4, 5]]
+    assert shift_right(Batch(tokens=text), 9).tolist() == [[9, 1, 2], [9, 4, 5]]
+    ids = torch.tensor([[7, 7, 8], [8, 9, 9]])  # no document is told the end of another
+    apart = shift_right(Batch(tokens=text, document_ids=ids), 9)
+    assert apart.tolist() == [[9, 1, 9], [9, 9, 5]]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_what_stands_in_front(special: dict[str, int], expected: int) -> None:
 def test_every_scored_token_is_predicted_once_with_weight_one() -> None:
     text = batch()
     noised = causal().corrupt(text, draws())
-    assert torch.equal(noised.inputs, shift_right(text.tokens, 0))
+    assert torch.equal(noised.inputs, shift_right(text, 0))
     assert torch.equal(noised.targets, text.tokens)
     assert torch.equal(noised.in_loss, text.scored())
     assert (noised.weights == 1).all()

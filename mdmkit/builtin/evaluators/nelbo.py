@@ -14,7 +14,7 @@ from mdmkit.builtin.evaluators.pairs import Deal, PairDraws, evenly_spaced, shuf
 from mdmkit.errors import DataError, MdmkitError
 from mdmkit.options import option
 from mdmkit.protocols import BlockSource, Denoiser, EvaluationContext, Split
-from mdmkit.values import Batch, BlockTable, Bound, Measurement
+from mdmkit.values import BlockTable, Bound, Measurement
 
 if TYPE_CHECKING:
     from mdmkit.builtin.evaluators.pair_table import PairTable
@@ -94,7 +94,7 @@ class LiveNelbo:
         pairs, weights = self.deal.batch(index)
         places = pairs // len(self.order)
         device = self.context.device
-        batch = on_device(self.source.batch(self.blocks[places]), device)
+        batch = self.source.batch(self.blocks[places]).to(device)
         draws = PairDraws(
             make=self.context.draws,
             seed=self.context.seed,
@@ -173,21 +173,6 @@ class LiveNelbo:
 
     def _tokens_scored(self) -> int:
         return int(self.by_pair().tokens.mean(-1).sum()) if self.table.update_called else 0
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The same blocks on `device`."""
-
-    def moved(part: Tensor | None) -> Tensor | None:
-        return None if part is None else part.to(device)
-
-    return Batch(
-        tokens=batch.tokens.to(device),
-        real=moved(batch.real),
-        maskable=moved(batch.maskable),
-        document_ids=moved(batch.document_ids),
-        rows=moved(batch.rows),
-    )
 
 
 def ratio_of_sums(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
