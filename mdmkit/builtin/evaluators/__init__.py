@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.nelbo import Nelbo
 from mdmkit.hookspecs import hookimpl
 
-__all__ = ["Nelbo", "mdmkit_evaluators"]
+__all__ = ["Duel", "Nelbo", "mdmkit_evaluators"]
 
 
 @hookimpl
 def mdmkit_evaluators() -> Mapping[str, type]:
     """The evaluators of this package."""
-    return {"nelbo": Nelbo}
+    return {"nelbo": Nelbo, "duel": Duel}
