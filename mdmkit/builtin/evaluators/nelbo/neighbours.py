@@ -40,7 +40,7 @@ class Counts:
         """The counts of `wanted`, of its shape; 0 for what was not seen."""
         if not len(self.codes):
             return torch.zeros(wanted.shape, dtype=torch.float64)
-        place = torch.searchsorted(self.codes, wanted).clamp(max=len(self.codes) - 1)
+        place = torch.searchsorted(self.codes, wanted.contiguous()).clamp(max=len(self.codes) - 1)
         return self.counts[place].where(self.codes[place] == wanted, 0.0)
 
 
