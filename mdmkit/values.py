@@ -260,7 +260,7 @@ class Measurement:
         stderr: its standard error, in the same unit; 0.0 only for what is known exactly.
         unit: such as ``nats/token``, ``bits/token``, or empty for a pure number.
         draws_stderr: the part of it that is due to random draws on this very data, and that more
-            draws would remove; None where nothing is drawn, or it is not known.
+            draws would remove; 0.0 or None where nothing is drawn, None where it is not known.
     """
 
     value: float

@@ -329,6 +329,6 @@ def test_a_padded_row_may_ask_past_the_end(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     np.arange(1000, dtype="<u2").tofile(path)
     file = MappedFile(path, np.dtype("<u2"), memory=1 << 40)
-    plain = store([list(range(990)), list(range(990, 1000))], Frame())
+    plain = store([[7] * 990, [7] * 10], Frame())
     cut = Padded().cut(evolve(plain, tokens=file.array, file=file), 100_000, VOCAB)
     assert cut.batch(torch.tensor([1])).tokens[0, 1:11].tolist() == list(range(990, 1000))
