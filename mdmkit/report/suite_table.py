@@ -15,7 +15,7 @@ from mdmkit.values import Measurement
 if TYPE_CHECKING:
     from mdmkit.evaluation.driver import Result
     from mdmkit.evaluation.replay import Comparison, Replay
-    from mdmkit.evaluation.suite import SuiteResult
+    from mdmkit.evaluation.suite_job import SuiteResult
 
 COUNTS = {"tokens": "tokens_scored", "blocks": "blocks", "draws": "draws"}
 """Columns of counts, and where provenance has them."""
