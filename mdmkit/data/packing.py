@@ -141,11 +141,11 @@ class _Cut:
     def batch(self, rows: Tensor) -> Batch:
         import torch
 
-        numbers = rows.numpy()
         left, right = int(self.first is not None), int(self.last is not None)
         width = self.pieces.shape[1]
-        tokens = np.empty((len(numbers), left + width + right), dtype=np.int64)  # [B, L]
-        tokens[:, left : left + width] = self.pieces[numbers]
+        self.store.expect(self._first_places(rows), width)
+        tokens = np.empty((len(rows), left + width + right), dtype=np.int64)  # [B, L]
+        tokens[:, left : left + width] = np.take(self.pieces, rows.numpy(), axis=0)
         if self.first is not None:
             tokens[:, 0] = self.first
         if self.last is not None:
