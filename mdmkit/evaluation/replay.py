@@ -23,7 +23,14 @@ from mdmkit.training.distributed import open_world, rank_zero_first
 from mdmkit.values import Measurement
 
 DECISIVE = frozenset(
-    ("weights_sha256", "recipe_hash", "tokenizer_fingerprint", "corpus_fingerprint", "sha256")
+    (
+        "weights_sha256",
+        "recipe_hash",
+        "tokenizer_fingerprint",
+        "corpus_fingerprint",
+        "fingerprint",
+        "sha256",
+    )
 )
 """Keys of provenance that must be equal, wherever they stand: other weights, text or tokens."""
 
