@@ -20,7 +20,7 @@ from mdmkit.suites import Suite, SuiteSet
 
 NO_DETOKENIZER: DetokenizerName = "none"
 
-_TABLES = re.compile(r"\bdata\.(corpus|packing|length|detokenizer)\b")
+_DATA = re.compile(r"\bdata\.(corpus|packing|length|detokenizer)\b")
 
 
 @frozen(kw_only=True)
@@ -140,13 +140,18 @@ def open_sets(
         try:
             ready[label] = _open(label, entry, trained, context)
         except DataError as error:
-            # A corpus knows itself as the one of a recipe; in a suite the table is another.
-            missing[label] = _TABLES.sub(rf"sets.{label}.\1", str(error))
+            missing[label] = _in_suite(label, error.fact)
         except RecipeError as error:
             refused += [f"suite {suite.name}: {label}: {problem}" for problem in error.problems]
     if refused:
         raise RecipeError(refused)
     return ready, missing
+
+
+def _in_suite(label: str, text: str) -> str:
+    """Words of a component, which knows itself as one of a recipe: in a suite tables differ."""
+    text = _DATA.sub(rf"sets.{label}.\1", text)
+    return text.replace("evaluators.<label>", f"sets.{label}.evaluator")
 
 
 def _open(label: str, entry: SuiteSet, trained: TrainedRun, context: EvaluationContext) -> ReadySet:
@@ -177,8 +182,9 @@ def missing_error(suite: str, total: int, missing: Mapping[str, str]) -> DataErr
         lines.append(f"  {label}: {_indented(reason)}")
     given = " ".join(f"--source {label}=FILE" for label in missing)
     lines.append(
-        f"Connect to the network, or give local files or folders: {given}; or measure the others "
-        "with --allow-missing"
+        f"Run once with network access, or give local files (rows of .jsonl, .csv, .parquet or "
+        f"lines of .txt) or folders in the hub's layout: {given}; or measure the others with "
+        "--allow-missing"
     )
     error = DataError("\n".join(lines))
     error.everywhere = True
