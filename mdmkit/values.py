@@ -7,9 +7,9 @@ for fully masked text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from attrs import evolve, frozen
+from attrs import evolve, fields, frozen
 
 if TYPE_CHECKING:
     import torch
@@ -170,6 +170,10 @@ class Noised:
             attention=self.attention.to(device),
         )
 
+    def pinned(self) -> Noised:
+        """The same in page-locked memory, from which a GPU copies while the CPU goes on."""
+        return cast("Noised", _pinned(self))
+
 
 @frozen(kw_only=True)
 class MixedNoised(Noised):
@@ -256,7 +260,7 @@ class Measurement:
         stderr: its standard error, in the same unit; 0.0 only for what is known exactly.
         unit: such as ``nats/token``, ``bits/token``, or empty for a pure number.
         draws_stderr: the part of it that is due to random draws on this very data, and that more
-            draws would remove; None where nothing is drawn, or it is not known.
+            draws would remove; 0.0 or None where nothing is drawn, None where it is not known.
     """
 
     value: float
@@ -286,3 +290,15 @@ Metrics = Mapping[str, float | int]
 
 def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor.to(device, non_blocking=True)
+
+
+def _pinned(value: Any) -> Any:
+    """`value` with every tensor in it, and in the attention it holds, in page-locked memory."""
+    parts: dict[str, Any] = {}
+    for field in fields(type(value)):
+        part = getattr(value, field.name)
+        if hasattr(part, "pin_memory"):
+            parts[field.name] = part.pin_memory()
+        elif isinstance(part, Attention):
+            parts[field.name] = _pinned(part)
+    return evolve(value, **parts)

@@ -83,8 +83,9 @@ class Pieces:
 
         left, right = int(self.first is not None), int(self.last is not None)
         pieces = self.store.tokens[: len(self) * self.width].reshape(len(self), self.width)
+        self.store.expect(self._begins(rows), self.width)
         tokens = np.empty((len(rows), left + self.width + right), dtype=np.int64)  # [B, L]
-        tokens[:, left : left + self.width] = pieces[rows.numpy()]
+        tokens[:, left : left + self.width] = np.take(pieces, rows.numpy(), axis=0)
         if self.first is not None:
             tokens[:, 0] = self.first
         if self.last is not None:
@@ -178,6 +179,7 @@ class Rows:
         import torch
 
         begins, ends = self._span(rows)
+        self.store.expect(begins, self.room)
         own, left = (ends - begins)[:, None], int(self.first is not None)  # [B, 1], tokens of text
         place = np.arange(self.length) - left  # [L], in the text; −1 is what stands before it
         where = np.minimum(begins[:, None] + place.clip(min=0), len(self.store.tokens) - 1)

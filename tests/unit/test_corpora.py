@@ -25,12 +25,12 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "embed_state_of_the_union.py
 
 
 def test_the_hook_names_them() -> None:
-    assert dict(mdmkit_corpora()) == {
+    assert {
         "state_of_the_union": StateOfTheUnion,
         "text": Text,
         "hub": Hub,
         "lm1b": Lm1b,
-    }
+    }.items() <= dict(mdmkit_corpora()).items()
 
 
 # --- the embedded corpus -------------------------------------------------------------------
@@ -233,10 +233,10 @@ def test_a_local_copy_that_is_missing_or_laid_out_otherwise(tmp_path: Path, lm1b
         DataError, match=r"nothing at .*nowhere.*a local copy of billion.*plain_text/train/\*"
     ):
         Lm1b(path=str(tmp_path / "nowhere")).documents("train")
-    with pytest.raises(DataError, match=r"no files of the validation split \('validation' on the"):
+    with pytest.raises(DataError, match=r"no files of the split 'validation' of x/y"):
         Hub(dataset="x/y", config="plain_text", path=str(lm1b)).documents("validation")
     (tmp_path / "notes.md").write_text("x")
-    with pytest.raises(DataError, match=r"cannot tell what .*notes\.md' is"):
+    with pytest.raises(DataError, match=r"data\.corpus\.path: .*notes\.md: cannot tell what"):
         Lm1b(path=str(tmp_path / "notes.md")).documents("train")
 
 

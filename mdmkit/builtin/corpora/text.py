@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from mdmkit.data.reading import Reading, contents_fingerprint, expand, read_documents
+from mdmkit.data.opening import contents_fingerprint, expand
+from mdmkit.data.reading import Reading, read_documents
 from mdmkit.errors import DataError
 from mdmkit.options import option
 from mdmkit.protocols import Split
@@ -16,10 +17,11 @@ from mdmkit.protocols import Split
 
 @frozen(kw_only=True)
 class Text:
-    """Local files: .txt, .jsonl or .parquet, the first two also as .gz, .xz or .bz2.
+    """Local files: .txt, .jsonl, .csv, .tsv, .parquet or .arrow, mixed as you like.
 
-    A split is a file, a folder (all such files in it, at any depth) or a glob, relative to the
-    working directory. Files are read in the order of their paths.
+    All but the last two also as .gz, .xz, .bz2 or .zst. A split is a file, a folder (all such
+    files in it, at any depth) or a glob, relative to the working directory. Files are read in the
+    order of their paths.
     """
 
     train: str | None = option(None, doc="file, folder or glob of the training text")
@@ -28,7 +30,7 @@ class Text:
     document: Literal["file", "blank_line", "line"] = option(
         "file", doc="a document of a .txt file: all of it, a paragraph, or a line"
     )
-    column: str = option("text", doc="key or column of the text in .jsonl and .parquet")
+    column: str = option("text", doc="the column (key) of the text, in all but .txt files")
 
     def documents(self, split: Split) -> Iterator[str]:
         """The documents of `split`; those that hold only white space are skipped."""

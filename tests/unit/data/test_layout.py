@@ -15,7 +15,7 @@ from mdmkit.data.layout import expected_layout, split_files
         (["train-0-of-2.jsonl", "train-1-of-2.jsonl", "training.jsonl"], None, [0, 1]),
         (["train.txt.gz", "test.txt"], None, [0]),
         (["c/train/0.parquet", "train/0.parquet"], None, [1]),
-        (["c/train/deeper/0.parquet", "README.md", "train.csv"], "c", []),
+        (["c/train/deeper/0.parquet", "README.md", "train.docx"], "c", []),
     ],
 )
 def test_layouts(names: list[str], config: str | None, expected: list[int]) -> None:

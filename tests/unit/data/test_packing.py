@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from attrs import evolve
 
 from mdmkit import DataError
+from mdmkit.data import read_ahead
 from mdmkit.data.packing import PACKINGS, Document, Packed, Padded, Wrapped
+from mdmkit.data.read_ahead import MappedFile
 from mdmkit.data.store import Frame, TokenStore
 from mdmkit.data.token_writer import Counts
 from mdmkit.values import Vocabulary
@@ -294,3 +297,38 @@ def test_padding_needs_room(packing: Padded, least: int) -> None:
     with pytest.raises(DataError, match=f'leaves no room.*"padded" needs at least {least}'):
         batch(packing, least - 1)
     assert batch(packing, least).tokens.shape == (3, least)
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 40])
+def test_what_a_batch_reads_is_asked_for_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    monkeypatch.setattr(read_ahead, "_EXTENT", 64)
+    path = tmp_path / "tokens"
+    np.arange(1000, dtype="<u2").tofile(path)
+    file = MappedFile(path, np.dtype("<u2"), memory=memory)
+    asked: list[tuple[int, int]] = []
+    advise = read_ahead.os.posix_fadvise
+
+    def noted(descriptor: int, start: int, size: int, advice: int) -> None:
+        advise(descriptor, start, size, advice)
+        asked.append((start, size))
+
+    monkeypatch.setattr(read_ahead.os, "posix_fadvise", noted)
+    cut = Packed().cut(evolve(store(DOCUMENTS, Frame()), tokens=file.array, file=file), 10, VOCAB)
+    for _ in range(2):
+        batch = cut.batch(torch.tensor([3, 99, 6]))
+        assert batch.tokens[:, 0].tolist() == [30, 990, 60]
+    if memory:  # bytes 60 to 80, 1980 to 2000 and 120 to 140; each extent is asked for once
+        assert asked == [(0, 64), (64, 64), (128, 64), (1920, 64), (1984, 64)]
+    else:
+        assert asked == [(60, 20), (1980, 20), (120, 20)] * 2
+
+
+def test_a_padded_row_may_ask_past_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    np.arange(1000, dtype="<u2").tofile(path)
+    file = MappedFile(path, np.dtype("<u2"), memory=1 << 40)
+    plain = store([[7] * 990, [7] * 10], Frame())
+    cut = Padded().cut(evolve(plain, tokens=file.array, file=file), 100_000, VOCAB)
+    assert cut.batch(torch.tensor([1])).tokens[0, 1:11].tolist() == list(range(990, 1000))
