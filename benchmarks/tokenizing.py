@@ -59,7 +59,7 @@ def anonymous_peak() -> float:
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--times", type=int, default=8)
+    parser.add_argument("--times", type=int, default=4)
     options = parser.parse_args()
     torch.set_num_threads(1)
     corpus = Repeated(times=options.times, corpus=StateOfTheUnion())
@@ -69,9 +69,16 @@ def main() -> None:
     for workers, threads in ((1, "false"), (1, "true"), (2, "true")):
         os.environ["TOKENIZERS_PARALLELISM"] = threads
         with tempfile.TemporaryDirectory() as root:
-            start = time.perf_counter()
+            start, before = time.perf_counter(), os.times()
             store = open_store(corpus, "train", tokenizer, frame, root=Path(root), workers=workers)
-            seconds = time.perf_counter() - start
+            seconds, after = time.perf_counter() - start, os.times()
+            main_cpu = after.user + after.system - before.user - before.system
+            others = (
+                after.children_user
+                + after.children_system
+                - before.children_user
+                - before.children_system
+            )
             rows.append(
                 {
                     "processes": workers,
@@ -80,6 +87,8 @@ def main() -> None:
                     "tokens": store.counts.tokens,
                     "seconds": round(seconds, 2),
                     "megabytes_per_second": round(store.counts.utf8_bytes / 1e6 / seconds, 2),
+                    "cpu_seconds_main": round(main_cpu, 2),
+                    "cpu_seconds_others": round(others, 2),
                     "peak_mb": anonymous_peak(),
                 }
             )
@@ -87,6 +96,7 @@ def main() -> None:
         "rows": rows,
         "command": f"python benchmarks/tokenizing.py {' '.join(sys.argv[1:])}".strip(),
         "cores": usable_cores(),
+        "load_average": os.getloadavg(),
         "environment": environment(),
     }
     print(json.dumps(result, indent=2))
