@@ -37,7 +37,16 @@ class PluginError(MdmkitError):
 
 
 class DataError(MdmkitError):
-    """A corpus, tokenizer or token file that is missing, empty, too short or does not fit."""
+    """A corpus, tokenizer or token file that is missing, empty, too short or does not fit.
+
+    Attributes:
+        fact: what is wrong, without the remedy where that was given apart; what a list of many
+            shows, which has a remedy of its own.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.fact = message
+        super().__init__(f"{message}. {remedy}" if remedy else message)
 
 
 class CheckpointError(MdmkitError):

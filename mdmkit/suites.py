@@ -16,6 +16,7 @@ import cattrs
 from attrs import Factory, frozen
 
 from mdmkit.choices import USE
+from mdmkit.data.detokenizers import DetokenizerName
 from mdmkit.data.packing import PackingOptions
 from mdmkit.errors import RecipeError
 from mdmkit.options import option
@@ -27,7 +28,7 @@ from mdmkit.recipe_check import LABEL
 from mdmkit.recipe_files import Document, KeyPath, merged, parse_overrides, read_chain, read_toml
 from mdmkit.shipped import PRESETS, SUITES
 from mdmkit.structuring import make_converter
-from mdmkit.suggest import did_you_mean
+from mdmkit.suite_sources import option_names, read_sources, unknown_set
 
 __all__ = [
     "Suite",
@@ -36,13 +37,9 @@ __all__ = [
     "is_suite",
     "load_suite",
     "select",
-    "share_sources",
     "shorthands",
     "suite_from_dict",
 ]
-
-SOURCE = "--source"
-SPLITS = ("train", "validation", "test")
 
 
 @frozen(kw_only=True)
@@ -50,7 +47,7 @@ class SuiteSet:
     """``[sets.<label>]``: a text and what is measured on it. What is unset is the run's own."""
 
     corpus: Corpus | None = option(None, doc="the text; unset: the run's own")
-    detokenizer: str | None = option(
+    detokenizer: DetokenizerName | None = option(
         None, doc="undoes a data set's tokenization; unset: none, or with the run's text its own"
     )
     packing: PackingOptions | None = option(None, doc="how documents fill blocks; unset: the run's")
@@ -115,8 +112,9 @@ def load_suite(
     laid = None if preset is None else _read_preset(preset)
     if laid is not None:
         document = document.changed(laid, _uses(document.data))
-    over = _sources(document, sources or {}, catalogue)
-    for change in (over, parse_overrides(overrides)):
+    over = parse_overrides(overrides)
+    said = document.changed(over, _uses(document.data))
+    for change in (read_sources(said, sources or {}, catalogue), over):
         document = document.changed(change, _uses(document.data))
     return _structure(document, catalogue, name, None if laid is None else Path(laid.where).stem)
 
@@ -145,7 +143,7 @@ def suite_from_dict(
     if not isinstance(name, str) or not isinstance(preset, str | None):
         raise RecipeError(f"{where}: name and preset: expected strings, got {found(name)}")
     document = Document.of(plain, where)
-    document = document.changed(_sources(document, sources or {}, catalogue), {})
+    document = document.changed(read_sources(document, sources or {}, catalogue), {})
     return _structure(document, catalogue, name, preset)
 
 
@@ -176,7 +174,9 @@ def select(suite: Suite, labels: Iterable[str]) -> Suite:
         RecipeError: for a label that it does not have.
     """
     wanted = set(labels)
-    unknown = [_unknown("--only", label, suite.sets) for label in sorted(wanted - set(suite.sets))]
+    unknown = [
+        unknown_set("--only", label, suite.sets) for label in sorted(wanted - set(suite.sets))
+    ]
     if unknown:
         raise RecipeError(unknown)
     kept = {label: entry for label, entry in suite.sets.items() if label in wanted}
@@ -198,7 +198,9 @@ def shorthands(suite: Suite, options: Mapping[str, Any]) -> list[str]:
         if value is None:
             continue
         having = [
-            label for label, entry in suite.sets.items() if key in _options(type(entry.evaluator))
+            label
+            for label, entry in suite.sets.items()
+            if key in option_names(type(entry.evaluator))
         ]
         if not having:
             raise RecipeError(
@@ -208,21 +210,6 @@ def shorthands(suite: Suite, options: Mapping[str, Any]) -> list[str]:
             f"{dotted(('sets', label, 'evaluator', key))}={json.dumps(value)}" for label in having
         ]
     return overrides
-
-
-def share_sources(sources: Mapping[str, str], suites: Sequence[str | Path]) -> list[dict[str, str]]:
-    """For each of several suites the sources of the sets that it has.
-
-    Raises:
-        RecipeError: for a label that none of them has.
-    """
-    catalogue = load_catalogue()
-    known = [load_suite(source, catalogue=catalogue).sets for source in suites]
-    every = {label: None for sets in known for label in sets}
-    unknown = [_unknown(SOURCE, label, every) for label in sources if label not in every]
-    if unknown:
-        raise RecipeError(unknown)
-    return [{label: p for label, p in sources.items() if label in sets} for sets in known]
 
 
 # --- reading -------------------------------------------------------------------------------
@@ -304,50 +291,6 @@ def _read_preset(source: str | Path) -> Document:
         raise RecipeError(document.lines(problems))
     data = {key: value for key, value in document.data.items() if key == "protocol"}
     return Document(data=data, origins=document.origins, where=document.where)
-
-
-def _sources(
-    document: Document, sources: Mapping[str, str | Path], catalogue: Catalogue
-) -> Document:
-    """What ``--source`` changes, as a document."""
-    sets, protocol = document.data.get("sets"), document.data.get("protocol", {})
-    known = sets if isinstance(sets, Mapping) else {}
-    unknown = [_unknown(SOURCE, label, known) for label in sources if label not in known]
-    if unknown:
-        raise RecipeError(unknown)
-    shared = protocol if isinstance(protocol, Mapping) else {}
-    changes = {
-        label: _source(merged(shared, known[label], (), {}), _absolute(path), catalogue)
-        for label, path in sources.items()
-        if isinstance(known[label], Mapping)
-    }
-    return Document.of({"sets": changes} if changes else {}, SOURCE)
-
-
-def _source(entry: Mapping[str, Any], path: str, catalogue: Catalogue) -> dict[str, Any]:
-    """The keys of a set that make it read `path`."""
-    for table, hook in (("corpus", "mdmkit_corpora"), ("evaluator", "mdmkit_evaluators")):
-        options = entry.get(table)
-        use = options.get(USE) if isinstance(options, Mapping) else None
-        component = catalogue.of(hook).get(use) if isinstance(use, str) else None
-        if component is not None and "path" in _options(component.cls):
-            return {table: {"path": path}}
-    return {"corpus": {USE: "text", **dict.fromkeys(SPLITS, path)}}
-
-
-def _options(cls: Any) -> set[str]:
-    return {field.name for field in attrs.fields(cls)}
-
-
-def _absolute(path: str | Path) -> str:
-    """A replay may be started elsewhere."""
-    return str(Path(path).expanduser().absolute())
-
-
-def _unknown(option_name: str, label: str, known: Iterable[str]) -> str:
-    known = list(known)
-    hint = did_you_mean(label, known) or ";"
-    return f'{option_name}: there is no set "{label}"{hint} known: {", ".join(known)}'
 
 
 def _uses(data: Mapping[str, Any]) -> dict[KeyPath, str]:

@@ -98,6 +98,8 @@ class Batch:
             real ones (a protocol that never masks BOS sets it).
         document_ids: ``[B, L]`` int64 or None, for attention inside documents.
         rows: ``[B]`` int64, the block numbers in the data set.
+        padding_seen: whether padding is attended to, and masked at the rate of its row, like
+            text; it never counts. That is MDLM's way with padded rows.
     """
 
     tokens: Tensor
@@ -105,6 +107,7 @@ class Batch:
     maskable: Tensor | None = None
     document_ids: Tensor | None = None
     rows: Tensor | None = None
+    padding_seen: bool = False
 
     def scored(self) -> Tensor:
         """Where a token may be masked and counts towards the loss: ``[B, L]`` bool."""
@@ -116,7 +119,19 @@ class Batch:
 
     def attention(self, *, causal: bool = False) -> Attention:
         """The attention this batch asks for."""
-        return Attention(causal=causal, document_ids=self.document_ids, padding=self.real)
+        padding = None if self.padding_seen else self.real
+        return Attention(causal=causal, document_ids=self.document_ids, padding=padding)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`."""
+        return evolve(
+            self,
+            tokens=self.tokens.to(device),
+            real=_to(self.real, device),
+            maskable=_to(self.maskable, device),
+            document_ids=_to(self.document_ids, device),
+            rows=_to(self.rows, device),
+        )
 
 
 @frozen(kw_only=True)
@@ -245,7 +260,7 @@ class Measurement:
         stderr: its standard error, in the same unit; 0.0 only for what is known exactly.
         unit: such as ``nats/token``, ``bits/token``, or empty for a pure number.
         draws_stderr: the part of it that is due to random draws on this very data, and that more
-            draws would remove; None where nothing is drawn, or it is not known.
+            draws would remove; 0.0 or None where nothing is drawn, None where it is not known.
     """
 
     value: float

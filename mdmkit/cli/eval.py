@@ -23,7 +23,7 @@ from mdmkit.errors import RecipeError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mdmkit.evaluation.suite import SuiteResult
+    from mdmkit.evaluation.suite_job import SuiteResult
 
 ZERO_SHOT = "zero_shot"
 DTYPES = ("bf16", "fp32")
@@ -185,10 +185,11 @@ def _suites(
     from mdmkit.evaluation.suite import evaluate_suite
     from mdmkit.report.counting import counting
     from mdmkit.report.suite_table import print_suite
-    from mdmkit.suites import share_sources
+    from mdmkit.suite_sources import share_sources
+    from mdmkit.suites import load_suite
 
     side = _side()
-    shares = share_sources(sources, names)
+    shares = share_sources(sources, [load_suite(name).sets for name in names])
     results: list[SuiteResult] = []
     for name, share in zip(names, shares, strict=True):
         found = []

@@ -58,7 +58,8 @@ class MappedFile:
             if self._asked.all():
                 return
             # A range that is longer than an extent is read in order, which the system foresees.
-            numbers = np.unique(np.concatenate([first, first + size - 1]) // _EXTENT)
+            last = np.minimum(first + size, self.array.nbytes) - 1  # a padded row ends early
+            numbers = np.unique(np.concatenate([first, last]) // _EXTENT)
             numbers = numbers[~self._asked[numbers]]
             self._asked[numbers] = True
             first, size = numbers * _EXTENT, _EXTENT

@@ -266,7 +266,12 @@ def validate(recipe: Recipe, context: EvaluationContext) -> Validation:
     from mdmkit.builtin.evaluators.nelbo import Nelbo
 
     train = recipe.train
-    evaluator = Nelbo(split="validation", draws=train.validate_draws, blocks=train.validate_blocks)
+    evaluator = Nelbo(
+        split="validation",
+        draws=train.validate_draws,
+        blocks=train.validate_blocks,
+        estimator="count",  # plain: what is logged by pair is compared and learned from by pair
+    )
     live = evaluator.build(attrs.evolve(context, seed=0))
     found = measure(live, label="validation")
     return Validation(

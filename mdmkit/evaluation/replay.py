@@ -14,8 +14,8 @@ from mdmkit.errors import CheckpointError
 from mdmkit.evaluation.driver import Result
 from mdmkit.evaluation.evaluate import Progress
 from mdmkit.evaluation.run import find_run, open_trained
-from mdmkit.evaluation.suite import SuiteJob
 from mdmkit.evaluation.suite_file import SuiteRecord, read_record
+from mdmkit.evaluation.suite_job import SuiteJob
 from mdmkit.plugins import load_catalogue
 from mdmkit.problems import dotted
 from mdmkit.suites import suite_from_dict
@@ -23,7 +23,14 @@ from mdmkit.training.distributed import open_world, rank_zero_first
 from mdmkit.values import Measurement
 
 DECISIVE = frozenset(
-    ("weights_sha256", "recipe_hash", "tokenizer_fingerprint", "corpus_fingerprint", "sha256")
+    (
+        "weights_sha256",
+        "recipe_hash",
+        "tokenizer_fingerprint",
+        "corpus_fingerprint",
+        "fingerprint",
+        "sha256",
+    )
 )
 """Keys of provenance that must be equal, wherever they stand: other weights, text or tokens."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
 from attrs import field, frozen
 
+from mdmkit.data.detokenizers import DetokenizerName
 from mdmkit.data.packing import PackingOptions
 from mdmkit.data.tokenizers import TokenizerOptions
 from mdmkit.errors import DataError, RecipeError
@@ -17,9 +18,9 @@ from mdmkit.protocols import BlockSource, Corpus, Evaluation, EvaluationContext,
 from mdmkit.recipe import Data, Recipe
 from mdmkit.suites import Suite, SuiteSet
 
-NO_DETOKENIZER = "none"
+NO_DETOKENIZER: DetokenizerName = "none"
 
-_TABLES = re.compile(r"\bdata\.(corpus|packing|length|detokenizer)\b")
+_DATA = re.compile(r"\bdata\.(corpus|packing|length|detokenizer)\b")
 
 
 @frozen(kw_only=True)
@@ -30,7 +31,7 @@ class SetData:
     corpus: Corpus
     tokenizer: TokenizerOptions
     packing: PackingOptions
-    detokenizer: str
+    detokenizer: DetokenizerName
 
 
 @frozen(kw_only=True, eq=False)
@@ -75,27 +76,42 @@ def resolve(suite: Suite, recipe: Recipe) -> Suite:
     """The suite for one run: what a set leaves unset is filled in from the run's recipe.
 
     Raises:
-        RecipeError: for a length that the run's denoiser cannot have.
+        RecipeError: naming every set that the run's denoiser cannot read.
     """
     sets = {label: _resolved(entry, recipe.data) for label, entry in suite.sets.items()}
-    multiple = recipe.denoiser.length_multiple
     problems = [
-        f"suite {suite.name}: [sets.{label}] length: this denoiser needs a multiple of {multiple} "
-        f"tokens, got {entry.length}"
+        f"suite {suite.name}: [sets.{label}] {problem}"
         for label, entry in sets.items()
-        if entry.length is not None and entry.length % multiple
+        for problem in _misfits(entry, recipe)
     ]
     if problems:
         raise RecipeError(problems)
     return attrs.evolve(suite, sets=sets)
 
 
+def _misfits(entry: SuiteSet, recipe: Recipe) -> Iterator[str]:
+    denoiser = recipe.denoiser
+    if entry.length is not None and entry.length % denoiser.length_multiple:
+        yield (
+            f"length: the run's denoiser needs a multiple of {denoiser.length_multiple} tokens, "
+            f"got {entry.length}"
+        )
+    needs: frozenset[str] = getattr(entry.packing, "needs", frozenset())
+    missing = needs - denoiser.supports
+    if missing:
+        supported = ", ".join(sorted(denoiser.supports)) or "nothing"
+        yield (
+            f"packing: needs a denoiser that supports {', '.join(sorted(missing))}; the run's "
+            f"supports {supported}"
+        )
+
+
 def _resolved(entry: SuiteSet, data: Data) -> SuiteSet:
-    own = NO_DETOKENIZER if entry.corpus else getattr(data, "detokenizer", NO_DETOKENIZER)
+    own = NO_DETOKENIZER if entry.corpus else data.detokenizer
     return attrs.evolve(
         entry,
         corpus=entry.corpus or data.corpus,
-        detokenizer=own if entry.detokenizer is None else entry.detokenizer,
+        detokenizer=entry.detokenizer or own,
         packing=entry.packing or data.packing,
         length=entry.length or data.length,
     )
@@ -113,16 +129,29 @@ def open_sets(
 
     Returns:
         The sets that are ready, and for the others why they cannot be had.
+
+    Raises:
+        RecipeError: naming every set whose evaluator refuses its options.
     """
     ready: dict[str, ReadySet] = {}
     missing: dict[str, str] = {}
+    refused: list[str] = []
     for label, entry in suite.sets.items():
         try:
             ready[label] = _open(label, entry, trained, context)
         except DataError as error:
-            # A corpus knows itself as the one of a recipe; in a suite the table is another.
-            missing[label] = _TABLES.sub(rf"sets.{label}.\1", str(error))
+            missing[label] = _in_suite(label, error.fact)
+        except RecipeError as error:
+            refused += [f"suite {suite.name}: {label}: {problem}" for problem in error.problems]
+    if refused:
+        raise RecipeError(refused)
     return ready, missing
+
+
+def _in_suite(label: str, text: str) -> str:
+    """Words of a component, which knows itself as one of a recipe: in a suite tables differ."""
+    text = _DATA.sub(rf"sets.{label}.\1", text)
+    return text.replace("evaluators.<label>", f"sets.{label}.evaluator")
 
 
 def _open(label: str, entry: SuiteSet, trained: TrainedRun, context: EvaluationContext) -> ReadySet:
@@ -153,8 +182,9 @@ def missing_error(suite: str, total: int, missing: Mapping[str, str]) -> DataErr
         lines.append(f"  {label}: {_indented(reason)}")
     given = " ".join(f"--source {label}=FILE" for label in missing)
     lines.append(
-        f"Connect to the network, or give local files or folders: {given}; or measure the others "
-        "with --allow-missing"
+        f"Run once with network access, or give local files (rows of .jsonl, .csv, .parquet or "
+        f"lines of .txt) or folders in the hub's layout: {given}; or measure the others with "
+        "--allow-missing"
     )
     error = DataError("\n".join(lines))
     error.everywhere = True

@@ -15,9 +15,14 @@ from mdmkit.values import Measurement
 if TYPE_CHECKING:
     from mdmkit.evaluation.driver import Result
     from mdmkit.evaluation.replay import Comparison, Replay
-    from mdmkit.evaluation.suite import SuiteResult
+    from mdmkit.evaluation.suite_job import SuiteResult
 
-COUNTS = {"tokens": "tokens_scored", "blocks": "blocks", "draws": "draws"}
+COUNTS = {
+    "tokens": "tokens_scored",
+    "blocks": "blocks",
+    "questions": "questions",
+    "draws": "draws",
+}
 """Columns of counts, and where provenance has them."""
 
 
@@ -122,7 +127,8 @@ def _cell(found: Result, name: str) -> str:
     number: Measurement | None = found.measurements.get(name)
     if number is None:
         return ""
-    bound = found.provenance.get("exact") is False
+    likelihood = number.unit.startswith(("nats/", "bits/")) or name.startswith("ppl")
+    bound = likelihood and found.provenance.get("exact") is False
     return f"{'≤ ' if bound else ''}{with_error(number)}"
 
 

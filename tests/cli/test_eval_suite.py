@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mdmkit.data.detokenizers import detokenize
+from mdmkit.data.text_tokenizer import load_tokenizer
 from mdmkit.shipped import SUITES
 from mdmkit.suites import load_suite
 from mdmkit.training.checkpoint import load_weights, save_checkpoint
@@ -191,6 +193,67 @@ def test_the_offline_suite_needs_nothing():
     assert said.code == 0, said.err
     labels = list(load_suite("zero_shot_mini").sets)
     assert [line.split()[0] for line in said.lines[3:]] == labels
+
+
+ZERO_SHOT = ("ptb", "wikitext", "lm1b", "lambada", "ag_news", "pubmed", "arxiv")
+COLUMNS = {"ptb": "sentence", "pubmed": "article", "arxiv": "article"}  # the others: text
+
+
+def seven_files() -> dict[str, str]:
+    """Made-up text for each set of `zero_shot`: rows of a .jsonl, and of a .txt for two."""
+    given = {}
+    for number, label in enumerate(ZERO_SHOT):
+        rows = [f"{label} row {n} of N , {n * number} @-@ fold . " * 2 for n in range(20)]
+        path = Path(f"{label}.{'txt' if label in ('wikitext', 'lm1b') else 'jsonl'}")
+        column = COLUMNS.get(label, "text")
+        lines = rows if path.suffix == ".txt" else [json.dumps({column: row}) for row in rows]
+        path.write_text("".join(f"{line}\n" for line in lines))
+        given[label] = f"{label}={path}"
+    return given
+
+
+def test_zero_shot_from_seven_local_files(home, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    given = seven_files()
+    sources = [word for source in given.values() for word in ("--source", source)]
+    said = mdmkit("eval", "masked", "--zero-shot", *sources)
+    assert said.code == 0, said.err
+    assert [line.split()[0] for line in said.lines[3:]] == list(ZERO_SHOT)
+    directory = home / "runs" / "masked"
+    plain = json.loads((directory / "eval" / "zero_shot.json").read_text())
+    tokenizer = load_tokenizer(directory / "tokenizer.json")
+    splits, detokenizers = {}, {}
+    for label, entry in plain["sets"].items():
+        told = entry["provenance"]
+        splits[label], detokenizers[label] = told["split"], told["set"]["detokenizer"]
+        # wrapped: [BOS] + 14 tokens + [EOS], with EOS after each row and the tail dropped
+        text = Path(given[label].partition("=")[2]).read_text().splitlines()
+        if given[label].endswith(".jsonl"):
+            text = [json.loads(line)[COLUMNS.get(label, "text")] for line in text]
+        ids = tokenizer.encode_batch([detokenize(detokenizers[label], row) for row in text])
+        blocks = sum(len(row) + 1 for row in ids) // 14
+        assert (told["blocks"], told["tokens_scored"]) == (blocks, 16 * blocks)
+    assert splits == dict.fromkeys(("ptb", "wikitext", "pubmed", "arxiv"), "validation") | (
+        dict.fromkeys(("lm1b", "lambada", "ag_news"), "test")
+    )
+    assert detokenizers == {
+        "ptb": "ptb", "wikitext": "wikitext", "lm1b": "lm1b", "lambada": "lambada",
+        "ag_news": "none", "pubmed": "scientific_papers", "arxiv": "scientific_papers",
+    }  # fmt: skip
+    again = mdmkit("eval", "--replay", directory / "eval" / "zero_shot.json")
+    assert again.code == 0, again.out
+
+
+def test_zero_shot_without_a_network_names_all_that_is_missing(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", "none")
+    message = refused("eval", "masked", "--zero-shot", "--source", seven_files()["ptb"])
+    assert message.startswith("suite zero_shot: 6 of 7 sets cannot be had:\n")
+    for label in ZERO_SHOT[1:]:
+        assert f"\n  {label}: " in message
+        assert f"--source {label}=FILE" in message
+    assert "--source ptb" not in message
+    assert "--set data.corpus" not in message
 
 
 # --- plugins -------------------------------------------------------------------------------

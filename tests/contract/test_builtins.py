@@ -11,7 +11,7 @@ from mdmkit.builtin import weightings
 from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import mdmkit_corpora
 from mdmkit.builtin.denoisers import Dit
-from mdmkit.builtin.evaluators import LastWord, MultipleChoice, Nelbo
+from mdmkit.builtin.evaluators import Duel, LastWord, MultipleChoice, Nelbo
 from mdmkit.builtin.mask_patterns import (
     BlueNoise,
     Clustered,
@@ -189,6 +189,11 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Nelbo(), {}),
         (Nelbo(draws=3), {}),
         (Nelbo(split="test", blocks=5), {}),
+        *((Nelbo(estimator=name, draws=2), {}) for name in ("count", "pairs", "time")),
+        (Nelbo(precision=0.05), {}),
+        (Duel(), {}),
+        *((Duel(order=order), {}) for order in ("confidence", "entropy", "left_to_right")),
+        (Duel(tokens_per_step=5), {}),
     ],
 }
 # by hook: components and the settings of their check, more than their modules give as examples;

@@ -32,7 +32,7 @@ FLOORS = (
     {"contracts"},
     {"plugins", "choices"},
     {"structuring"},
-    {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema", "suites"},
+    {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema", "suites", "suite_sources"},
     {"network", "testing"},
     {"training", "evaluation", "comparison", "report"},
     {"cli"},

@@ -108,7 +108,7 @@ def test_missing_tables_and_keys_are_all_named(here: Path):
         "empty.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: "
         "hub, lm1b, state_of_the_union, text",
         "empty.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
-        "known: bert, bpe, json",
+        "known: bert, bpe, bytes, gpt2, json, text8",
         "empty.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",
         "empty.toml: [train] global_batch_size: missing; expected an integer",
     ]

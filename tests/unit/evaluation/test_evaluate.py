@@ -62,9 +62,10 @@ def test_provenance_is_complete(run):
         "ranks": 1,
         "checkpoint": {"step": 6, "ema": True},
         "run": {"name": "tiny", "recipe_hash": run.name.removeprefix("tiny-")},
-        "evaluator": {"use": "nelbo", "split": "test", "draws": 2, "blocks": 0},
     }
     assert {key: found[key] for key in expected} == expected
+    asked = {"use": "nelbo", "split": "test", "draws": 2, "blocks": 0, "estimator": "controlled"}
+    assert {key: found["evaluator"][key] for key in asked} == asked
     assert found["data"]["corpus"]["source"] == "local files"
     assert found["data"]["tokenizer_fingerprint"] == found["tokenizer_fingerprint"]
     assert found["data"]["corpus_fingerprint"]
@@ -183,7 +184,8 @@ def test_validation_reads_as_many_blocks_as_the_recipe_says(run):
         )
 
     found = validate(recipe, context(0))
-    same = evaluate(run, overrides=["evaluators.nelbo.blocks=5", "evaluators.nelbo.draws=2"])
+    options = ("blocks=5", "draws=2", 'estimator="count"')
+    same = evaluate(run, overrides=[f"evaluators.nelbo.{option}" for option in options])
     assert found.nelbo == nelbo(same)
     assert found.table.nats.shape == (5, 2)
     again = validate(recipe, context(7))  # its seed is always the same
