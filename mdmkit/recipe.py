@@ -17,6 +17,7 @@ import attrs
 import cattrs
 from attrs import Factory, frozen
 
+from mdmkit.data.detokenizers import DetokenizerName
 from mdmkit.data.packing import PACKINGS, PackingOptions
 from mdmkit.data.tokenizers import TOKENIZERS, TokenizerOptions
 from mdmkit.errors import RecipeError
@@ -87,6 +88,7 @@ class Data:
     """``[data]``: which text, as which tokens, in which blocks."""
 
     length: int = option(ge=2, doc="L, tokens a block")
+    detokenizer: DetokenizerName = option("none", doc="undoes what a data set did to its text")
     corpus: Corpus
     tokenizer: TokenizerOptions
     packing: PackingOptions = component("packed", doc="how documents fill the blocks")

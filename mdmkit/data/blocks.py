@@ -13,6 +13,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.data.cache import Notify, cache_key, cache_root, ignore, make_folder, unwritable
+from mdmkit.data.detokenizers import detokenized
 from mdmkit.data.packing import PACKINGS, Cut, PackingOptions
 from mdmkit.data.store import TokenStore, open_store
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
@@ -35,6 +36,10 @@ class DataTable(Protocol):
     @property
     def corpus(self) -> Corpus:
         """The text."""
+
+    @property
+    def detokenizer(self) -> str:
+        """What is done to the text first: a name of `mdmkit.data.detokenizers`."""
 
     @property
     def tokenizer(self) -> TokenizerOptions:
@@ -75,6 +80,14 @@ class TokenBlocks:
         """The document that each of the blocks ``rows [B]`` begins in, ``[B]`` int64."""
         return self._cut.documents(rows)
 
+    def utf8_bytes(self, rows: Tensor) -> Tensor:
+        """UTF-8 bytes of the text behind each of the blocks ``rows [B]``, ``[B]`` float64.
+
+        A document that is in several blocks spreads its bytes evenly over its tokens; special
+        tokens that a packing adds hold none.
+        """
+        return self._cut.utf8_bytes(rows)
+
 
 def build_tokenizer(
     data: DataTable, notify: Notify = ignore, cache_dir: Path | None = None
@@ -98,7 +111,7 @@ def build_tokenizer(
         except DataError as error:
             notify(f"the cached tokenizer is damaged ({error}); training it again")
     notify("training the tokenizer")
-    tokenizer = data.tokenizer.build(data.corpus)
+    tokenizer = data.tokenizer.build(_text(data))
     try:
         tokenizer.save(path)
     except OSError as error:
@@ -127,7 +140,7 @@ def open_blocks(
         DataError: where the corpus cannot be had, or is shorter than one block.
     """
     store = open_store(
-        data.corpus,
+        _text(data),
         split,
         tokenizer,
         data.packing.frame(tokenizer.vocab),
@@ -169,6 +182,10 @@ def token_counts(blocks: BlockSource, vocab_size: int | None = None) -> Tensor:
     return torch.from_numpy(counts.astype(np.float64))
 
 
+def _text(data: DataTable) -> Corpus:
+    return detokenized(data.corpus, data.detokenizer)
+
+
 def _ready_made(data: DataTable) -> TextTokenizer:
     """A tokenizer that needs no text; where the text is out of reach too, both are said at once."""
     problems: list[DataError] = []
@@ -188,6 +205,7 @@ def _ready_made(data: DataTable) -> TextTokenizer:
 def _provenance(data: DataTable, split: Split, store: TokenStore, cut: Cut) -> dict[str, Any]:
     return {
         "corpus": dict(data.corpus.describe(split)),
+        "detokenizer": data.detokenizer,
         "split": split,
         "corpus_fingerprint": store.corpus_fingerprint,
         "tokenizer_fingerprint": store.tokenizer_fingerprint,
@@ -198,6 +216,7 @@ def _provenance(data: DataTable, split: Split, store: TokenStore, cut: Cut) -> d
         "documents": store.counts.documents,
         "documents_without_tokens": store.counts.without_tokens,
         "dropped_tokens": cut.dropped,
+        **cut.facts,
         "utf8_bytes": store.counts.utf8_bytes,
     }
 
@@ -215,7 +234,7 @@ def _tokenizer_key(data: DataTable) -> str:
         {
             "format": _TRAINING_FORMAT,
             "library": tokenizers.__version__,
-            "corpus_fingerprint": data.corpus.fingerprint("train"),
+            "corpus_fingerprint": _text(data).fingerprint("train"),
             "options": _named(data.tokenizer, TOKENIZERS),
         }
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mdmkit.errors import DataError
 
@@ -52,3 +54,59 @@ def unwritable(path: Path, error: OSError) -> DataError:
         f"{path}: cannot write here: {error.strerror or error}; free some space, or set "
         "MDMKIT_CACHE_DIR to a folder with room"
     )
+
+
+@contextlib.contextmanager
+def locked(path: Path, notify: Notify, waiting: str) -> Iterator[None]:
+    """Hold the lock file `path`, which is there only while somebody holds it.
+
+    The system itself lets go of it when a process ends, however it ends.
+
+    Args:
+        path: its folder must exist.
+        notify: is told `waiting` if another process holds it.
+        waiting: what to say then.
+
+    Raises:
+        DataError: where the file system knows no locks, or cannot be written.
+    """
+    try:
+        file = _held(path, notify, waiting)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock file `path`."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _held(path: Path, notify: Notify, waiting: str) -> IO[bytes]:
+    while True:
+        file = path.open("ab")
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                notify(waiting)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held it has removed the file; the lock that counts is the one on the name.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()

@@ -152,9 +152,9 @@ def _out_of_reach(
 ) -> DataError:
     layout = expected_layout(wanted.config, wanted.split, wanted.pattern)
     return DataError(
-        f"{wanted}: the Hugging Face hub cannot be reached: {reason}, and {but}. Two ways out: "
-        f"run once with network access, or point to a local copy with `--set {option}=…`: a "
-        f"file, or a folder in the hub's layout ({layout})"
+        f"{wanted}: the Hugging Face hub cannot be reached: {reason}, and {but}",
+        remedy="Two ways out: run once with network access, or point to a local copy with "
+        f"`--set {option}=…`: a file, or a folder in the hub's layout ({layout})",
     )
 
 

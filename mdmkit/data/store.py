@@ -1,52 +1,41 @@
 """Tokens on disk: made once from a corpus, checked whenever they are opened, memory-mapped.
 
-A store is a folder of three files: ``tokens.bin`` (the ids of all documents, one after the other,
+A store is a folder of four files: ``tokens.bin`` (the ids of all documents, one after the other,
 in the smallest unsigned integer type that holds them), ``offsets.bin`` (where each document
-begins, and the end; int64) and ``manifest.json`` (what it was made from, counts, sizes, sha256).
+begins, and the end; int64), ``utf8_bytes.bin`` (how many bytes of text come before each document,
+and all of them; int64) and ``manifest.json`` (what it was made from, counts, sizes, sha256).
 Its name is a hash of everything its content depends on, so it never goes stale.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attrs import asdict, frozen
+from attrs import frozen
 from numpy.typing import NDArray
 
-from mdmkit.data.cache import Notify, cache_key, ignore, make_folder, unwritable
-from mdmkit.data.token_writer import OFFSETS, TOKENS, Counts, TokenWriter
+from mdmkit.data.cache import Notify, cache_key, ignore, locked, make_folder, unwritable
+from mdmkit.data.hashed_file import DamagedError
+from mdmkit.data.read_ahead import MappedFile
+from mdmkit.data.token_files import OFFSETS, PROGRESS, TOKENS, UTF8_BYTES, Counts, checked
+from mdmkit.data.tokenization import Frame, Watch, Work, lines
 from mdmkit.errors import DataError
-from mdmkit.files import sha256_file, sync_directory, write_json
+from mdmkit.files import sync_directory
 from mdmkit.protocols import Corpus, Split, Tokenizer
 
-FORMAT = 1
+__all__ = ["FORMAT", "Frame", "TokenStore", "open_store", "stores_folder"]
+
+FORMAT = 2
 """Changes whenever the same text and options would give other files."""
 
-_MANIFEST = "manifest.json"
-_CHUNK_CHARACTERS = 1 << 20  # bounds the memory of tokenization, together with the next
-_CHUNK_DOCUMENTS = 1 << 14
-_SAY_EVERY = 5_000_000  # documents
 _STALE_SECONDS = 24 * 3600.0
-
-
-@frozen(kw_only=True)
-class Frame:
-    """The ids that a packing puts around each document: all that tokens on disk depend on it for.
-
-    Attributes:
-        before, after: special ids at the beginning and end of every document.
-    """
-
-    before: tuple[int, ...] = ()
-    after: tuple[int, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -57,19 +46,71 @@ class TokenStore:
         tokens: ``[N]`` unsigned, memory-mapped: all documents with what frames them.
         offsets: ``[documents + 1]`` int64, memory-mapped: document d is
             ``tokens[offsets[d]:offsets[d + 1]]``.
+        utf8_bytes: ``[documents + 1]`` int64, memory-mapped: bytes of text before document d.
+        frame: what surrounds each document.
         counts: how much it is.
         corpus_fingerprint, tokenizer_fingerprint: what it was made from.
+        file: where the tokens are; None where they are in memory.
     """
 
     tokens: NDArray[Any]
     offsets: NDArray[np.int64]
+    utf8_bytes: NDArray[np.int64]
+    frame: Frame
     counts: Counts
     corpus_fingerprint: str
     tokenizer_fingerprint: str
+    file: MappedFile | None = None
+
+    def expect(self, starts: NDArray[np.int64], width: int) -> None:
+        """Have ``width`` tokens from each of the places ``starts [n]`` read from the disk.
+
+        To be called with all of a batch before its tokens are copied: many requests at a time
+        make a cold file tens of times faster.
+        """
+        if self.file is not None:
+            self.file.expect(starts, width)
+
+    def document_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The document that the tokens at ``places [n]`` belong to, ``[n]``."""
+        return np.searchsorted(self.offsets, places, side="right") - 1
+
+    def bytes_between(
+        self, starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """UTF-8 bytes of the text behind the tokens from ``starts [n]`` to ``stops [n]``.
+
+        Where a range ends inside a document, the document's bytes are spread evenly over its own
+        tokens; what frames it holds none. Ranges that meet therefore add up to the whole text.
+
+        Returns:
+            ``[n]`` float64; exact where a range ends at no document's inside.
+        """
+        (whole_first, part_first), (whole_last, part_last) = (
+            self._bytes_before(places) for places in (starts, stops)
+        )
+        return (whole_last - whole_first) + (part_last - part_first)
+
+    def _bytes_before(
+        self, places: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Bytes of the documents before ``places [n]``, and of the one that a place is in."""
+        document = np.minimum(self.document_at(places), len(self.offsets) - 2)
+        begin, end = self.offsets[document], self.offsets[document + 1]
+        before = len(self.frame.before)
+        own = end - begin - before - len(self.frame.after)
+        into = np.clip(places - begin - before, 0, own)
+        size = self.utf8_bytes[document + 1] - self.utf8_bytes[document]
+        return self.utf8_bytes[document], into / own * size
 
 
-class _DamagedError(Exception):
-    """A store that is there but is not what it should be."""
+def stores_folder(root: Path) -> Path:
+    """Where in the cache `root` the stores are.
+
+    In it are ``<key>`` (a store), ``.work-<key>`` (one that is being made, or was when its process
+    ended), ``.lock-<key>`` (held by who makes it) and ``.tmp-…`` (damaged ones, for a day).
+    """
+    return root / "tokens"
 
 
 def open_store(
@@ -80,161 +121,110 @@ def open_store(
     *,
     root: Path,
     notify: Notify = ignore,
+    watch: Watch | None = None,
+    workers: int | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> TokenStore:
     """The tokens of `split`: from the cache, or made now and kept there.
+
+    An attempt that was stopped at any moment is gone on with. Where another process makes the
+    same store, it is waited for.
 
     Args:
         corpus, split, tokenizer: what is tokenized, and how.
         frame: what surrounds each document.
         root: the cache folder; the store is ``root/tokens/<key>``.
         notify: is told when tokens are made, and of damage.
+        watch: is told of progress; by default `notify` is, now and then.
+        workers: processes that tokenize; None for one a core. The result is the same.
+        about: more to be written down about the store, for people.
 
     Raises:
         DataError: where the corpus cannot be read or the cache not written.
     """
-    facts = {
+    made_from = {
         "format": FORMAT,
         "corpus_fingerprint": corpus.fingerprint(split),
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "frame": {"before": list(frame.before), "after": list(frame.after)},
     }
-    parent = make_folder(root / "tokens")
-    folder = parent / cache_key(facts)
-    try:
-        return _read(folder, facts)
-    except FileNotFoundError:
-        pass
-    except _DamagedError as error:
-        notify(f"{folder}: the cached tokens are damaged ({error}); making them again")
-        _set_aside(folder)
-    _sweep(parent)
-    notify(f"tokenizing the {split} split")
-    temporary = Path(_made_temporary(parent))
-    try:
-        _write(temporary, facts, corpus.documents(split), tokenizer, frame, notify)
-        _publish(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already if it was published
-    try:
-        store = _read(folder, facts)
-    except (FileNotFoundError, _DamagedError) as error:
-        raise DataError(f"{folder}: was written but cannot be read back: {error}") from error
+    parent = make_folder(stores_folder(root))
+    folder = parent / cache_key(made_from)
+    with suppress(FileNotFoundError, DamagedError):
+        return _read(folder, made_from)
+    work = Work(
+        made_from=made_from,
+        about={"split": split, "corpus": dict(corpus.describe(split)), **(about or {})},
+        documents=lambda: corpus.documents(split),
+        tokenizer=tokenizer,
+        frame=frame,
+        workers=workers,
+    )
+    waiting = f"another process is tokenizing the {split} split; waiting for it"
+    with locked(parent / f".lock-{folder.name}", notify, waiting):
+        try:
+            return _read(folder, made_from)  # another process may have made it
+        except FileNotFoundError:
+            pass
+        except DamagedError as error:
+            notify(f"{folder}: the cached tokens are damaged ({error}); making them again")
+            _set_aside(folder)
+        _sweep(parent)
+        notify(f"tokenizing the {split} split")
+        _make(work, folder, notify, watch or lines(notify))
+        try:
+            store = _read(folder, made_from)
+        except (FileNotFoundError, DamagedError) as error:
+            raise DataError(f"{folder}: was written but cannot be read back: {error}") from error
     notify(f"{store.counts.documents:,} documents, {store.counts.tokens:,} tokens in {folder}")
     return store
 
 
-# --- reading -------------------------------------------------------------------------------
-
-
-def _read(folder: Path, facts: dict[str, Any]) -> TokenStore:
+def _read(folder: Path, made_from: Mapping[str, Any]) -> TokenStore:
     """Open and verify a store; FileNotFoundError where there is none."""
-    if not folder.is_dir():
-        raise FileNotFoundError(folder)
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        if manifest["made_from"] != facts:
-            raise _DamagedError("its manifest is of other tokens")
-        counts = Counts(**manifest["counts"])
-        dtype = np.dtype(manifest["dtype"])
-        for name, expected in manifest["files"].items():
-            _verify(folder / name, expected)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _DamagedError(f"{type(error).__name__}: {error}") from error
+    filled = checked(folder, made_from)
+    tokens = MappedFile(folder / TOKENS, np.dtype(filled.dtype))
     return TokenStore(
-        tokens=_mapped(folder / TOKENS, dtype),
-        offsets=_mapped(folder / OFFSETS, np.dtype("<i8")),
-        counts=counts,
-        corpus_fingerprint=facts["corpus_fingerprint"],
-        tokenizer_fingerprint=facts["tokenizer_fingerprint"],
+        tokens=tokens.array,
+        offsets=MappedFile(folder / OFFSETS, np.dtype("<i8")).array,
+        utf8_bytes=MappedFile(folder / UTF8_BYTES, np.dtype("<i8")).array,
+        file=tokens,
+        frame=Frame(**{side: tuple(ids) for side, ids in made_from["frame"].items()}),
+        counts=filled.counts,
+        corpus_fingerprint=made_from["corpus_fingerprint"],
+        tokenizer_fingerprint=made_from["tokenizer_fingerprint"],
     )
 
 
-def _verify(path: Path, expected: dict[str, Any]) -> None:
-    size = path.stat().st_size
-    if size != expected["bytes"]:
-        raise _DamagedError(f"{path.name} has {size} bytes, expected {expected['bytes']}")
-    if sha256_file(path) != expected["sha256"]:
-        raise _DamagedError(f"the content of {path.name} has changed")
-
-
-def _mapped(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    # The plain array type: fancy indexing of np.memmap itself makes a memmap object each time.
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
-
-
-# --- writing -------------------------------------------------------------------------------
-
-
-def _write(
-    folder: Path,
-    facts: dict[str, Any],
-    documents: Iterable[str],
-    tokenizer: Tokenizer,
-    frame: Frame,
-    notify: Notify,
-) -> None:
-    with TokenWriter(folder, tokenizer.vocab, frame.before, frame.after) as writer:
-        said = 0
-        for texts in _chunks(documents):
-            writer.append(texts, tokenizer.encode_batch(texts))
-            if writer.documents - said >= _SAY_EVERY:
-                said = writer.documents
-                notify(f"  {writer.documents:,} documents, {writer.tokens:,} tokens so far")
-        counts, files = writer.finish()
-    manifest = {
-        "made_from": facts,
-        "dtype": writer.dtype.str,
-        "counts": asdict(counts),
-        "files": files,
-    }
+def _make(work: Work, folder: Path, notify: Notify, watch: Watch) -> None:
+    """Fill a working folder, or one that was begun, and give it its name when it is whole."""
+    begun = make_folder(folder.with_name(f".work-{folder.name}"))
     try:
-        write_json(folder / _MANIFEST, manifest)
+        for torn in begun.glob(".tmp-*"):  # a small file that an earlier attempt was writing
+            torn.unlink()
+        work.fill(begun, notify, watch)
+        sync_directory(begun)
+        begun.rename(folder)
+        sync_directory(folder.parent)
+        (folder / PROGRESS).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Documents in lists of bounded size, so that memory does not grow with the corpus."""
-    chunk: list[str] = []
-    characters = 0
-    for document in documents:
-        chunk.append(document)
-        characters += len(document)
-        if characters >= _CHUNK_CHARACTERS or len(chunk) >= _CHUNK_DOCUMENTS:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
-
-
-def _made_temporary(parent: Path) -> str:
-    try:
-        return tempfile.mkdtemp(prefix=".tmp-", dir=parent)
-    except OSError as error:
-        raise unwritable(parent, error) from error
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    """Give the store its name. If another process was faster, its store is as good as ours."""
-    temporary.chmod(0o755)
-    sync_directory(temporary)
-    try:
-        temporary.rename(folder)
-    except OSError as error:
-        if not folder.is_dir():
-            raise unwritable(folder, error) from error
-    sync_directory(folder.parent)
+    finally:
+        if not (begun / PROGRESS).exists():  # nothing to go on with
+            shutil.rmtree(begun, ignore_errors=True)
 
 
 def _set_aside(folder: Path) -> None:
     """Move a damaged store out of the way; it is removed with other leftovers after a day."""
-    target = Path(_made_temporary(folder.parent)) / "damaged"
-    with suppress(FileNotFoundError):  # another process did it
-        folder.rename(target)
+    try:
+        target = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+        folder.rename(target / "damaged")
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what was left behind a day ago or earlier by processes that were killed."""
+    """Remove what was set aside a day ago or earlier."""
     for leftover in parent.glob(".tmp-*"):
         with suppress(OSError):
             newest = max(p.stat().st_mtime for p in (leftover, *leftover.rglob("*")))

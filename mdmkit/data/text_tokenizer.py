@@ -63,13 +63,44 @@ class TextTokenizer:
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without any special token; on as many threads as there are cores."""
-        found = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        """Ids of each text, without any special token; on as many threads as there are cores.
+
+        Raises:
+            DataError: where a text has something that the tokenizer refuses.
+        """
+        try:
+            found = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:  # the library raises the base class itself
+            raise self._refusal(texts, error) from error
         return [encoding.ids for encoding in found]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`; special tokens are kept, so that masks can be seen."""
         return self.backend.decode(list(ids), skip_special_tokens=False)
+
+    def _refusal(self, texts: Sequence[str], error: Exception) -> DataError:
+        """What was refused: the first character that is refused by itself, if any is."""
+
+        def refused(text: str) -> bool:
+            try:
+                self.backend.encode(text, add_special_tokens=False)
+            except Exception:
+                return True
+            return False
+
+        text = next(filter(refused, texts), "")
+        place = next((i for i, character in enumerate(text) if refused(character)), None)
+        if place is None:
+            return DataError(f"the tokenizer cannot encode a text: {error}")
+        around = text[max(place - 20, 0) : place + 20]
+        return DataError(
+            f"the tokenizer has no token for the character {text[place]!r} in {around!r}; choose "
+            "another tokenizer, or have the text changed before (text8 has normalize = true)"
+        )
+
+    def definition(self) -> str:
+        """All of it as JSON, for `defined_tokenizer` in another process."""
+        return json.dumps({"backend": self.backend.to_str(), "special": asdict(self.special)})
 
     def save(self, path: Path) -> None:
         """Write the tokenizer to `path`, and its special tokens beside it.
@@ -102,6 +133,18 @@ def load_tokenizer(path: Path) -> TextTokenizer:
     if loaded.fingerprint != expected:
         raise DataError(f"{path}: not the tokenizer that was saved: its content has changed")
     return loaded
+
+
+def defined_tokenizer(definition: str) -> TextTokenizer:
+    """What `TextTokenizer.definition` described.
+
+    Pickling the library's object would lose that special tokens never come out of text.
+    """
+    from tokenizers import Tokenizer
+
+    parts = json.loads(definition)
+    backend = Tokenizer.from_str(parts["backend"])
+    return wrap(backend, SpecialTokens(**parts["special"]), where="the tokenizer")
 
 
 def wrap(backend: Tokenizer, special: SpecialTokens, *, where: str) -> TextTokenizer:

@@ -1,175 +1,127 @@
-"""Writes documents as flat token ids and offsets, hashing them on the way."""
+"""Writes documents as flat token ids, offsets and byte counts, and goes on where it stopped."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from attrs import frozen
 from numpy.typing import NDArray
 
-from mdmkit.data.cache import unwritable
+from mdmkit.data.encoding import Encoded
+from mdmkit.data.hashed_file import Content, HashedFile
+from mdmkit.data.token_files import FILES, OFFSETS, TOKENS, UTF8_BYTES, Counts, token_dtype
 from mdmkit.errors import DataError
-from mdmkit.files import sync_file
 from mdmkit.values import Vocabulary
-
-TOKENS = "tokens.bin"
-OFFSETS = "offsets.bin"
-
-
-@frozen(kw_only=True)
-class Counts:
-    """How much text a store holds.
-
-    Attributes:
-        documents: those with at least one token of their own.
-        tokens: all ids, the special ones around documents included.
-        utf8_bytes: of the documents' text.
-        without_tokens: documents of which the tokenizer made nothing; they are left out.
-    """
-
-    documents: int
-    tokens: int
-    utf8_bytes: int
-    without_tokens: int
-
-
-def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """The smallest unsigned little-endian type that holds the ids below `vocab_size`.
-
-    >>> token_dtype(256).itemsize, token_dtype(30522).itemsize, token_dtype(70000).itemsize
-    (1, 2, 4)
-    """
-    return np.min_scalar_type(vocab_size - 1).newbyteorder("<")
 
 
 class TokenWriter:
-    """Appends encoded documents to a folder's token and offset files.
+    """Appends encoded documents to a folder's files.
 
     Attributes:
-        documents, tokens: written so far.
         dtype: of the ids on disk.
+        counts: what is written so far.
     """
 
     def __init__(
-        self, folder: Path, vocab: Vocabulary, before: Sequence[int], after: Sequence[int]
+        self,
+        folder: Path,
+        vocab: Vocabulary,
+        before: Sequence[int],
+        after: Sequence[int],
+        begun: tuple[Counts, Mapping[str, Content]] | None = None,
     ) -> None:
-        self.documents = 0
-        self.tokens = 0
+        """Begin anew in `folder`, or go on after what was `begun` there.
+
+        Raises:
+            DamagedError: where the files do not hold what was begun.
+            DataError: where they cannot be written.
+        """
         self.dtype = token_dtype(vocab.size)
         self._vocab, self._before, self._after = vocab, tuple(before), tuple(after)
-        self._utf8_bytes = self._without_tokens = 0
-        self._tokens_file = _HashedFile(folder / TOKENS)
-        self._offsets_file = _HashedFile(folder / OFFSETS)
+        none = Counts(documents=0, tokens=0, utf8_bytes=0, without_tokens=0)
+        self.counts, content = (none, dict.fromkeys(FILES)) if begun is None else begun
+        with ExitStack() as stack:
+            self._files = {name: HashedFile(folder / name, content[name]) for name in FILES}
+            for file in self._files.values():
+                stack.callback(file.close)
+            if begun is None:
+                for name in (OFFSETS, UTF8_BYTES):
+                    self._files[name].write(np.zeros(1, dtype="<i8"))
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
-        self._offsets_file.write(np.zeros(1, dtype="<i8"))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._tokens_file.close()
-        self._offsets_file.close()
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
-    def append(self, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> None:
+    def append(self, documents: Encoded) -> None:
         """Add documents.
 
         Raises:
             DataError: an id that is no id, or the mask's; or a disk that takes no more.
         """
-        kept = [ids for ids in encoded if ids]
-        self._utf8_bytes += sum(
-            len(t.encode()) for t, ids in zip(texts, encoded, strict=True) if ids
+        self._check(documents)
+        kept = documents.lengths > 0
+        framed, lengths = self._framed(documents.tokens, documents.lengths[kept])
+        ends = self.counts.tokens + np.cumsum(lengths)
+        sizes = self.counts.utf8_bytes + np.cumsum(documents.utf8_bytes[kept])
+        self._files[TOKENS].write(framed)
+        self._files[OFFSETS].write(ends.astype("<i8"))
+        self._files[UTF8_BYTES].write(sizes.astype("<i8"))
+        self.counts = Counts(
+            documents=self.counts.documents + len(ends),
+            tokens=self.counts.tokens + len(framed),
+            utf8_bytes=int(sizes[-1]) if len(sizes) else self.counts.utf8_bytes,
+            without_tokens=self.counts.without_tokens + len(kept) - len(ends),
         )
-        self._without_tokens += len(encoded) - len(kept)
-        if not kept:
+
+    def sync(self) -> tuple[Counts, dict[str, Content]]:
+        """Have everything on the disk, and say what it is."""
+        return self.counts, {name: file.sync() for name, file in self._files.items()}
+
+    def _framed(
+        self, tokens: NDArray[Any], lengths: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Documents of ``lengths [d]`` in ``tokens [n]``, each with what frames it."""
+        before, after = len(self._before), len(self._after)
+        lengths = lengths + before + after
+        ends = np.cumsum(lengths)
+        framed = np.empty(len(tokens) + len(lengths) * (before + after), dtype=self.dtype)
+        own = np.ones(len(framed), dtype=bool)
+        for number, token in enumerate(self._before):
+            places = ends - lengths + number
+            framed[places], own[places] = token, False
+        for number, token in enumerate(self._after):
+            places = ends - after + number
+            framed[places], own[places] = token, False
+        framed[own] = tokens
+        return framed, lengths
+
+    def _check(self, documents: Encoded) -> None:
+        tokens, size, mask_id = documents.tokens, self._vocab.size, self._vocab.mask_id
+        if not tokens.size:
             return
-        self._check(kept)
-        parts = chain.from_iterable(chain(self._before, ids, self._after) for ids in kept)
-        lengths = np.array([len(ids) for ids in kept], dtype="<i8")
-        lengths += len(self._before) + len(self._after)
-        ends = self.tokens + np.cumsum(lengths)
-        self._tokens_file.write(np.fromiter(parts, dtype=self.dtype, count=int(lengths.sum())))
-        self._offsets_file.write(ends.astype("<i8"))
-        self.documents += len(kept)
-        self.tokens = int(ends[-1])
-
-    def finish(self) -> tuple[Counts, dict[str, dict[str, Any]]]:
-        """Have everything on the disk; the counts, and size and sha256 of each file.
-
-        Raises:
-            DataError: where there was nothing to write.
-        """
-        if not self.documents:
+        if tokens.min() < 0 or tokens.max() >= size:
+            place = int(np.flatnonzero((tokens < 0) | (tokens >= size))[0])
             raise DataError(
-                "the corpus has no tokens: the tokenizer made nothing out of any document; "
-                "expected text that it knows"
+                f"{self._document(documents, place)}: the tokenizer gave id {tokens[place]}; "
+                f"expected ids from 0 to {size - 1}: the tokenizer's file does not fit its "
+                "vocabulary"
             )
-        counts = Counts(
-            documents=self.documents,
-            tokens=self.tokens,
-            utf8_bytes=self._utf8_bytes,
-            without_tokens=self._without_tokens,
-        )
-        return counts, {f.path.name: f.seal() for f in (self._tokens_file, self._offsets_file)}
+        places = np.flatnonzero(tokens == mask_id)
+        if places.size:
+            raise DataError(
+                f"{self._document(documents, int(places[0]))}: its text is tokenized to the mask "
+                f"(id {mask_id}); the mask must never come out of text: choose a mask token that "
+                "the tokenizer does not find in plain text, for example "
+                "data.tokenizer.mask = '<|mask|>' with add_mask = true"
+            )
 
-    def _check(self, kept: Sequence[Sequence[int]]) -> None:
-        size, mask_id = self._vocab.size, self._vocab.mask_id
-        for number, ids in enumerate(kept, start=self.documents):
-            if min(ids) < 0 or max(ids) >= size:
-                raise DataError(
-                    f"document {number}: the tokenizer gave id {max(ids)} or {min(ids)}; expected "
-                    f"ids from 0 to {size - 1}: the tokenizer's file does not fit its vocabulary"
-                )
-            if mask_id in ids:
-                raise DataError(
-                    f"document {number}: its text is tokenized to the mask (id {mask_id}); the "
-                    "mask must never come out of text: choose a mask token that the tokenizer "
-                    "does not find in plain text, for example data.tokenizer.mask = '<|mask|>' "
-                    "with add_mask = true"
-                )
-
-
-class _HashedFile:
-    """A file that is only appended to, with its size and sha256; errors name the way out."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._digest = hashlib.sha256()
-        self._bytes = 0
-        try:
-            self._file = path.open("wb")
-        except OSError as error:
-            raise unwritable(path, error) from error
-
-    def write(self, array: NDArray[Any]) -> None:
-        content = array.tobytes()
-        try:
-            self._file.write(content)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-        self._digest.update(content)
-        self._bytes += len(content)
-
-    def seal(self) -> dict[str, Any]:
-        try:
-            self._file.flush()
-            sync_file(self.path)
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-        return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
-
-    def close(self) -> None:
-        try:
-            self._file.close()
-        except OSError as error:
-            raise unwritable(self.path, error) from error
+    def _document(self, documents: Encoded, place: int) -> str:
+        """The document that an id is of, counted from 0 over the corpus."""
+        number = int(np.searchsorted(np.cumsum(documents.lengths), place, side="right"))
+        return f"document {self.counts.documents + self.counts.without_tokens + number}"

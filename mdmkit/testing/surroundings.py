@@ -108,6 +108,14 @@ def check_evaluator(
     """
     contract = Contract.of("evaluator", options)
     make = context or evaluation_context
+    try:
+        options.build(make(0, 1))
+    except DataError as error:
+        clause = (
+            "its data can be had (an evaluator that brings its own is checked by examples whose "
+            "data is there: contract_examples(directory) may write files)"
+        )
+        contract.require(False, clause, str(error))
     _check_evaluation(contract, options, make)
     if context is None:  # a block source need not know its documents
         _check_evaluation(contract, options, partial(evaluation_context, documents=False))
@@ -121,8 +129,10 @@ def _check_evaluation(
     found = []
     for _ in range(2):
         evaluation = options.build(make(0, 1))
-        for index in range(len(evaluation)):
+        index = 0
+        while index < len(evaluation):  # it may grow
             evaluation.update(index)
+            index += 1
         found.append(dict(evaluation.compute()))
         _require_json(contract, "provenance", evaluation.provenance)
     contract.require(found[0], "there is at least one number", "none")
@@ -247,7 +257,15 @@ def evaluation_context(
 
     def call(function: Callable[[Denoiser], T]) -> T:
         with torch.no_grad():
-            return function(cast("Denoiser", denoiser))
+            result = function(cast("Denoiser", denoiser))
+        parts = result if isinstance(result, tuple) else (result,)
+        Contract("an evaluator's function of the denoiser").require(
+            all(isinstance(part, torch.Tensor) for part in parts),
+            "context.call is given a function that returns a tensor or a tuple of tensors, or a "
+            "sharded network would not see them",
+            f"{type(result).__name__}",
+        )
+        return result
 
     def draws(seed: int, step: int, rows: Tensor, global_rows: int) -> StepDraws:
         return StepDraws(seed=seed, step=step, rows=rows, global_rows=global_rows)

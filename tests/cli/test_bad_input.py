@@ -55,7 +55,7 @@ def test_missing_tables(write):
         "bare.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: hub, "
         "lm1b, state_of_the_union, text",
         "bare.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
-        "known: bert, bpe, json",
+        "known: bert, bpe, bytes, gpt2, json, text8",
         "bare.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",
         "bare.toml: [train]: missing; expected a table",
     ]
@@ -104,6 +104,11 @@ def test_a_recipe_that_is_not_there(write, finished):
         ("=3", '--set: expected table.key=value, got the string "=3"\n'),
         ("train.steps=ten", '--set: [train] steps: expected an integer, got the string "ten"\n'),
         ("train.stepz=10", "--set: [train] stepz: unknown key; did you mean steps?\n"),
+        (
+            "data.detokenizer=lambda",
+            '--set: [data] detokenizer: expected "none" or "wikitext" or "ptb" or "lm1b" or '
+            '"lambada" or "scientific_papers", got the string "lambda"; did you mean "lambada"?\n',
+        ),
         ("train=3", "--set: train: expected a table, got the integer 3\n"),
         ("train.steps=0", "--set: [train] steps: expected a value >= 1, got 0\n"),
         ("run.name=../up", "--set: [run] name: expected letters, digits and . _ -, with a letter"),
@@ -217,6 +222,11 @@ def test_what_a_denoiser_cannot_do_is_said_by_check_and_run(
             "--set: [data] length: the denoiser needs a multiple of 32, got 50; 64 is the nearest",
             "--set: [objective]: needs a denoiser that supports causal; this one supports t",
         ]
+    for packing, needed in (("document", "document_ids"), ("padded", "padding")):
+        choices = changed("denoiser.use=coarse", "data.length=64", f"data.packing.use={packing}")
+        assert refused("check", recipe, *choices) == (
+            f"--set: [data.packing]: needs a denoiser that supports {needed}; this one supports t\n"
+        )
 
 
 def test_a_broken_plugin_harms_only_recipes_that_need_it(

@@ -34,6 +34,7 @@ TINY = (
 def test_the_settings_are_mdlms(name: str) -> None:
     recipe = dump_recipe(load_recipe(name))
     assert recipe["data"]["length"] == 128
+    assert recipe["data"]["detokenizer"] == "lm1b"
     assert recipe["data"]["corpus"]["dataset"] == "billion-word-benchmark/lm1b"
     assert recipe["data"]["corpus"]["revision"] == "refs/convert/parquet"
     assert recipe["data"]["tokenizer"] == {"use": "bert", "repo": "bert-base-uncased"}
@@ -97,6 +98,7 @@ def test_it_runs_with_a_local_copy(name: str, copy: Path, monkeypatch: pytest.Mo
     assert data["corpus"]["local_copy"] is True
     assert data["corpus"]["files"] == ["0000.parquet"]
     assert data["documents"] == 20
+    assert data["utf8_bytes"] == 20 * len("The cat sat on the mat and saw dogs.") - 10 * 2
     assert data["packing"]["use"] == "wrapped"
     # The run's recipe is the shipped one but for what was asked for.
     saved_recipe = json.loads((run / "resolved.json").read_text())

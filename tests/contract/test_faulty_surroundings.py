@@ -10,6 +10,7 @@ import torch
 from attrs import define, frozen
 
 from mdmkit.builtin.corpora.text import Text
+from mdmkit.errors import DataError
 from mdmkit.options import option
 from mdmkit.testing import CHECKS, ContractError, check_options
 from mdmkit.values import Measurement
@@ -54,6 +55,20 @@ class NoError:
 class UnevenWork:
     def build(self, context: Any) -> Any:
         return range(context.rank)
+
+
+@fault("mdmkit_evaluators", "contract_examples(directory) may write files")
+@frozen(kw_only=True)
+class DataElsewhere:
+    def build(self, context: Any) -> Any:
+        raise DataError("no such file")
+
+
+@fault("mdmkit_evaluators", "returns a tensor or a tuple of tensors")
+@frozen(kw_only=True)
+class ReturnsFloats:
+    def build(self, context: Any) -> Any:
+        return context.call(lambda _: [1.0])
 
 
 @fault("mdmkit_corpora", "the order never changes", splits=("train",))

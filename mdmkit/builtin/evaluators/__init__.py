@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
+from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.nelbo import Nelbo
 from mdmkit.hookspecs import hookimpl
 
-__all__ = ["Nelbo", "mdmkit_evaluators"]
+__all__ = ["Duel", "LastWord", "MultipleChoice", "Nelbo", "mdmkit_evaluators"]
 
 
 @hookimpl
 def mdmkit_evaluators() -> Mapping[str, type]:
     """The evaluators of this package."""
-    return {"nelbo": Nelbo}
+    return {
+        "nelbo": Nelbo,
+        "duel": Duel,
+        "multiple_choice": MultipleChoice,
+        "last_word": LastWord,
+    }
+
+
+def contract_examples(directory: Path) -> Iterator[Any]:
+    """What `mdmkit.testing` tries beside the defaults: questions and passages of our own."""
+    questions, passages = directory / "questions.jsonl", directory / "passages.jsonl"
+    answers = ("up", "down", "sideways", "out")
+    pairs = [(one, two) for one in answers for two in answers if one != two]
+    questions.write_text(
+        "".join(
+            json.dumps({"goal": "go", "sol1": one, "sol2": two, "label": i % 2}) + "\n"
+            for i, (one, two) in enumerate(pairs)
+        )
+    )
+    passages.write_text("".join(json.dumps({"text": f"go {word}"}) + "\n" for word in answers))
+    yield MultipleChoice(task="piqa", path=str(questions))
+    yield MultipleChoice(task="piqa", path=str(questions), questions=5, draws=4, bos=True)
+    yield LastWord(path=str(passages))
+    yield LastWord(path=str(passages), enumerate=0, questions=3)

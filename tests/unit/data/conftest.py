@@ -66,6 +66,7 @@ class Table:
 
     length: int = 8
     corpus: Any = field(factory=Listed)
+    detokenizer: str = "none"
     tokenizer: Any = field(factory=lambda: Bpe(vocab_size=280))
     packing: Any = field(factory=Packed)
 

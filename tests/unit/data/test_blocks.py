@@ -35,10 +35,11 @@ def test_provenance_says_what_it_is(table: Any, corpus: Any) -> None:
     tokens = sum(len(ids) + 1 for ids in tokenizer.encode_batch(corpus.validation))
     assert facts == {
         "corpus": {"source": "a list", "split": "validation"},
+        "detokenizer": "none",
         "split": "validation",
         "corpus_fingerprint": "1-validation",
         "tokenizer_fingerprint": tokenizer.fingerprint,
-        "packing": {"use": "wrapped", "eos": True},
+        "packing": {"use": "wrapped", "eos": True, "score_bos": True, "separator": "eos"},
         "length": 16,
         "blocks": len(blocks),
         "tokens": tokens,
