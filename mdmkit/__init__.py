@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     )
     from mdmkit.evaluation.evaluate import evaluate
     from mdmkit.evaluation.generate import sample
+    from mdmkit.evaluation.replay import replay
+    from mdmkit.evaluation.suite import evaluate_suite
     from mdmkit.hookspecs import hookimpl
     from mdmkit.options import component, option
     from mdmkit.recipe import Recipe, load_recipe
@@ -40,9 +42,11 @@ __all__ = [
     "compare",
     "component",
     "evaluate",
+    "evaluate_suite",
     "hookimpl",
     "load_recipe",
     "option",
+    "replay",
     "sample",
     "train",
 ]
@@ -58,9 +62,11 @@ _LAZY = {
     "component": "mdmkit.options",
     "compare": "mdmkit.comparison.compare",
     "evaluate": "mdmkit.evaluation.evaluate",
+    "evaluate_suite": "mdmkit.evaluation.suite",
     "hookimpl": "mdmkit.hookspecs",
     "load_recipe": "mdmkit.recipe",
     "option": "mdmkit.options",
+    "replay": "mdmkit.evaluation.replay",
     "sample": "mdmkit.evaluation.generate",
     "train": "mdmkit.training.loop",
 }

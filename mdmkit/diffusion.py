@@ -230,3 +230,20 @@ def uniform_subset(noise: Tensor, count: Tensor, among: Tensor) -> Tensor:
         -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
     )
     return (rank < count[:, None]) & among
+
+
+def with_padding(mask: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
+    """A mask of `uniform_subset`, and padding masked at the same rate.
+
+    Padding is masked where its noise is no higher than that of any masked token. With k of n
+    tokens masked this bound is the k-th smallest of n uniforms, Beta(k, n − k + 1): just the time
+    t of a mask that has k of n tokens, if t is uniform and weighted by 1/t. So an estimate with
+    k uniform on 1..n has the expectation of one with t uniform and independent masks everywhere.
+
+    Args:
+        mask: ``[B, L]`` bool, the tokens with the smallest noise.
+        noise: ``[B, L]``, uniform on [0, 1) and independent.
+        padding: ``[B, L]`` bool.
+    """
+    bound = noise.masked_fill(~mask, -1).amax(dim=-1, keepdim=True)
+    return mask | (padding & (noise <= bound))

@@ -15,9 +15,11 @@ class MdmkitError(Exception):
 
     Attributes:
         exit_code: the status with which the command line leaves.
+        everywhere: whether all processes of a run raise it, so that the first alone says it.
     """
 
     exit_code: ClassVar[int] = 2
+    everywhere: bool = False
 
 
 class RecipeError(MdmkitError):
@@ -35,7 +37,16 @@ class PluginError(MdmkitError):
 
 
 class DataError(MdmkitError):
-    """A corpus, tokenizer or token file that is missing, empty, too short or does not fit."""
+    """A corpus, tokenizer or token file that is missing, empty, too short or does not fit.
+
+    Attributes:
+        fact: what is wrong, without the remedy where that was given apart; what a list of many
+            shows, which has a remedy of its own.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        self.fact = message
+        super().__init__(f"{message}. {remedy}" if remedy else message)
 
 
 class CheckpointError(MdmkitError):

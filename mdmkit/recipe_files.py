@@ -12,17 +12,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-import mdmkit
 from mdmkit.choices import USE
 from mdmkit.errors import RecipeError
 from mdmkit.problems import Problem, dotted, found
-from mdmkit.suggest import did_you_mean
+from mdmkit.shipped import RECIPES, Shelf, is_bare
 
 EXTENDS = "extends"
 OVERRIDE = "--set"
 KeyPath = tuple[str, ...]
+
+recipe_names = RECIPES.names
+recipe_path = RECIPES.path
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _ASSIGNMENT = re.compile(rf"\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*=(.*)", re.DOTALL)
@@ -66,11 +68,15 @@ class Document:
             over: the document that has the last word.
             default_uses: the component of a table that names none, by path.
         """
-        data = _merged(self.data, over.data, (), default_uses)
+        data = merged(self.data, over.data, (), default_uses)
         origins = {**self.origins, **over.origins}
         return Document(
             data=data, origins={path: origins[path] for path in _paths(data)}, where=over.where
         )
+
+    def changed(self, over: Document, default_uses: Mapping[KeyPath, str]) -> Document:
+        """`overlaid`, but what is missing is still missing in this document."""
+        return evolve(self.overlaid(over, default_uses), where=self.where)
 
 
 def read_document(
@@ -87,10 +93,11 @@ def read_document(
         RecipeError: where a file cannot be found or read, is not TOML, extends itself, or an
             override has no key.
     """
-    document = _read_chain(find_recipe(source), (), default_uses)
-    over = parse_overrides(overrides)
-    merged = document.overlaid(over, default_uses)
-    return Document(data=merged.data, origins=merged.origins, where=document.where)
+    first, *others = read_chain(source, RECIPES)
+    document = first
+    for child in others:
+        document = document.overlaid(child, default_uses)
+    return document.changed(parse_overrides(overrides), default_uses)
 
 
 def parse_overrides(overrides: Sequence[str]) -> Document:
@@ -115,113 +122,56 @@ def parse_overrides(overrides: Sequence[str]) -> Document:
     return Document.of(data, OVERRIDE)
 
 
-# --- shipped recipes -----------------------------------------------------------------------
-
-
-def recipe_directory() -> Path:
-    """Where the shipped recipes are: in the installed package, or beside it in a checkout."""
-    package = Path(mdmkit.__file__).parent
-    installed = package / "recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
-
-
-def recipe_names() -> list[str]:
-    """The names of the shipped recipes, in alphabetical order."""
-    return sorted(path.stem for path in recipe_directory().glob("*.toml"))
-
-
-def recipe_path(name: str) -> Path:
-    """The file of a shipped recipe.
-
-    Raises:
-        RecipeError: where none has that name.
-    """
-    names = recipe_names()
-    if name not in names:
-        known = f"known: {', '.join(names)} (the name of a file ends in .toml)"
-        hint = did_you_mean(name, names) or ";"
-        raise RecipeError(f'no shipped recipe "{name}"{hint} {known}')
-    return recipe_directory() / f"{name}.toml"
-
-
-def copy_recipe(name: str, to: Path) -> Path:
-    """Copy a shipped recipe; an existing file is never overwritten.
-
-    Args:
-        name: of the recipe.
-        to: the new file, or a directory in which it gets the recipe's own file name.
-
-    Returns:
-        The new file.
-
-    Raises:
-        RecipeError: where none has that name, or the file exists or cannot be written.
-    """
-    source = recipe_path(name)
-    target = to / source.name if to.is_dir() else to
-    try:
-        with target.open("xb") as file:
-            file.write(source.read_bytes())
-    except FileExistsError as error:
-        raise RecipeError(f"{target}: exists already; choose another with --to") from error
-    except OSError as error:
-        raise RecipeError(f"{target}: cannot be written: {error.strerror}") from error
-    return target
-
-
-def find_recipe(source: str | Path) -> Path:
-    """The file that `source` means: a path, or the bare name of a shipped recipe.
-
-    Raises:
-        RecipeError: where there is no such file or name.
-    """
-    path = Path(source)
-    if path.is_file():
-        return path
-    bare = path.suffix != ".toml" and len(path.parts) == 1
-    if bare and (path.name in recipe_names() or not path.is_dir()):
-        return recipe_path(path.name)
-    if path.is_dir():
-        raise RecipeError(
-            f"{path}: is a folder, expected a recipe file; a run goes on with "
-            f"`mdmkit run --resume {path}`"
-        )
-    shipped = path.stem in recipe_names()
-    hint = f'; the shipped recipe is called "{path.stem}", without a path' if shipped else ""
-    raise RecipeError(f"{path}: there is no such file{hint}")
-
-
 # --- reading and merging -------------------------------------------------------------------
 
 
-def _read_chain(
-    path: Path, children: tuple[Path, ...], default_uses: Mapping[KeyPath, str]
-) -> Document:
-    """Read `path` and its ancestors; `children` are the files that led to it."""
-    data = _read(path)
-    parent_name = data.pop(EXTENDS, None)
-    document = Document.of(data, str(path))
-    if parent_name is None:
-        return document
-    chain = (*children, path)
-    parent = _parent(parent_name, path)
-    if parent.resolve() in {file.resolve() for file in chain}:
-        circle = " -> ".join(str(file) for file in (*chain, parent))
-        raise RecipeError(f"{path}: {EXTENDS}: goes in a circle: {circle}")
-    return _read_chain(parent, chain, default_uses).overlaid(document, default_uses)
+def read_chain(source: str | Path, shelf: Shelf) -> list[Document]:
+    """Read a file and all that it extends.
+
+    Args:
+        source: a file, or the bare name of one on the shelf.
+        shelf: where bare names are looked up.
+
+    Returns:
+        The documents, the oldest ancestor first and the file itself last.
+
+    Raises:
+        RecipeError: where a file cannot be found or read, is not TOML, or extends itself.
+    """
+    path: Path | None = shelf.find(source)
+    files: list[Path] = []
+    documents: list[Document] = []
+    while path is not None:
+        data = read_toml(path)
+        files.append(path)
+        parent_name = data.pop(EXTENDS, None)
+        documents.insert(0, Document.of(data, str(path)))
+        path = None if parent_name is None else _parent(parent_name, files, shelf)
+    return documents
 
 
-def _parent(name: object, path: Path) -> Path:
+def _parent(name: object, files: Sequence[Path], shelf: Shelf) -> Path:
+    """The file that the last of `files` extends; the others led to it."""
+    path = files[-1]
     if not isinstance(name, str):
         raise RecipeError(f"{path}: {EXTENDS}: expected a string, got {found(name)}")
     try:
-        bare = Path(name).suffix != ".toml" and len(Path(name).parts) == 1
-        return find_recipe(name if bare else Path(os.path.normpath(path.parent / name)))
+        bare = is_bare(Path(name))
+        parent = shelf.find(name if bare else Path(os.path.normpath(path.parent / name)))
     except RecipeError as error:
         raise RecipeError(f"{path}: {EXTENDS}: {error}") from error
+    if parent.resolve() in {file.resolve() for file in files}:
+        circle = " -> ".join(str(file) for file in (*files, parent))
+        raise RecipeError(f"{path}: {EXTENDS}: goes in a circle: {circle}")
+    return parent
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file alone as plain data.
+
+    Raises:
+        RecipeError: where it cannot be read or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -232,19 +182,20 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _merged(
+def merged(
     base: Mapping[str, Any],
     over: Mapping[str, Any],
     path: KeyPath,
     default_uses: Mapping[KeyPath, str],
 ) -> dict[str, Any]:
+    """`base` with `over` laid over it, `path` being where they are; see `Document.overlaid`."""
     result = dict(base)
     for key, value in over.items():
         old, here = base.get(key), (*path, key)
         if isinstance(old, dict) and isinstance(value, dict):
             use = old.get(USE, default_uses.get(here))
             changed = use is not None and value.get(USE, use) != use
-            result[key] = value if changed else _merged(old, value, here, default_uses)
+            result[key] = value if changed else merged(old, value, here, default_uses)
         else:
             result[key] = value
     return result

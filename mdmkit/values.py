@@ -7,9 +7,9 @@ for fully masked text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from attrs import evolve, frozen
+from attrs import evolve, fields, frozen
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +98,8 @@ class Batch:
             real ones (a protocol that never masks BOS sets it).
         document_ids: ``[B, L]`` int64 or None, for attention inside documents.
         rows: ``[B]`` int64, the block numbers in the data set.
+        padding_seen: whether padding is attended to, and masked at the rate of its row, like
+            text; it never counts. That is MDLM's way with padded rows.
     """
 
     tokens: Tensor
@@ -105,6 +107,7 @@ class Batch:
     maskable: Tensor | None = None
     document_ids: Tensor | None = None
     rows: Tensor | None = None
+    padding_seen: bool = False
 
     def scored(self) -> Tensor:
         """Where a token may be masked and counts towards the loss: ``[B, L]`` bool."""
@@ -116,7 +119,19 @@ class Batch:
 
     def attention(self, *, causal: bool = False) -> Attention:
         """The attention this batch asks for."""
-        return Attention(causal=causal, document_ids=self.document_ids, padding=self.real)
+        padding = None if self.padding_seen else self.real
+        return Attention(causal=causal, document_ids=self.document_ids, padding=padding)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`."""
+        return evolve(
+            self,
+            tokens=self.tokens.to(device),
+            real=_to(self.real, device),
+            maskable=_to(self.maskable, device),
+            document_ids=_to(self.document_ids, device),
+            rows=_to(self.rows, device),
+        )
 
 
 @frozen(kw_only=True)
@@ -154,6 +169,10 @@ class Noised:
             t=_to(self.t, device),
             attention=self.attention.to(device),
         )
+
+    def pinned(self) -> Noised:
+        """The same in page-locked memory, from which a GPU copies while the CPU goes on."""
+        return cast("Noised", _pinned(self))
 
 
 @frozen(kw_only=True)
@@ -241,7 +260,7 @@ class Measurement:
         stderr: its standard error, in the same unit; 0.0 only for what is known exactly.
         unit: such as ``nats/token``, ``bits/token``, or empty for a pure number.
         draws_stderr: the part of it that is due to random draws on this very data, and that more
-            draws would remove; None where nothing is drawn, or it is not known.
+            draws would remove; 0.0 or None where nothing is drawn, None where it is not known.
     """
 
     value: float
@@ -271,3 +290,15 @@ Metrics = Mapping[str, float | int]
 
 def _to(tensor: Tensor | None, device: torch.device) -> Tensor | None:
     return None if tensor is None else tensor.to(device, non_blocking=True)
+
+
+def _pinned(value: Any) -> Any:
+    """`value` with every tensor in it, and in the attention it holds, in page-locked memory."""
+    parts: dict[str, Any] = {}
+    for field in fields(type(value)):
+        part = getattr(value, field.name)
+        if hasattr(part, "pin_memory"):
+            parts[field.name] = part.pin_memory()
+        elif isinstance(part, Attention):
+            parts[field.name] = _pinned(part)
+    return evolve(value, **parts)

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="mdmkit")
     except MdmkitError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - this is the place that prints
+        if not error.everywhere or os.environ.get("RANK", "0") == "0":
+            print(error, file=sys.stderr)  # noqa: T201 - this is the place that prints
         return error.exit_code
     except OSError as error:
         if error.errno not in _NO_ROOM:

@@ -1,4 +1,4 @@
-"""``mdmkit check``: say everything that is wrong with recipes."""
+"""``mdmkit check``: say everything that is wrong with recipes and suites."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ def register(app: typer.Typer) -> None:
 
 
 def check(recipes: RecipesArgument, overrides: SetOption = None) -> None:
-    """Check recipes and print all of their errors at once."""
+    """Check recipes and suites, and print all of their errors at once."""
     from mdmkit.plugins import load_catalogue
     from mdmkit.recipe import load_recipe
+    from mdmkit.suites import is_suite, load_suite
 
     catalogue = load_catalogue()
     problems: list[str] = []
     for source in recipes:
         try:
-            load_recipe(source, overrides or (), catalogue=catalogue)
+            load = load_suite if is_suite(source) else load_recipe
+            load(source, overrides or (), catalogue=catalogue)
         except RecipeError as error:
             # An override that is wrong is wrong for every recipe, but said once.
             problems += [line for line in error.problems if line not in problems]

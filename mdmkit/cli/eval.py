@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,11 +14,19 @@ from mdmkit.cli.run_options import (
     BatchSizeOption,
     CheckpointOption,
     DeviceOption,
+    DtypeOption,
     EmaOption,
-    PrecisionOption,
-    RunArgument,
     RunsDirOption,
 )
+from mdmkit.errors import RecipeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mdmkit.evaluation.suite_job import SuiteResult
+
+ZERO_SHOT = "zero_shot"
+DTYPES = ("bf16", "fp32")
 
 
 def register(app: typer.Typer) -> None:
@@ -24,13 +35,56 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate_run(
-    run: RunArgument,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN...",
+            help="A run directory, or its name in the folder of runs; with a suite also several.",
+        ),
+    ] = None,
+    zero_shot: Annotated[
+        bool, typer.Option("--zero-shot", help=f"Short for --suite {ZERO_SHOT}.")
+    ] = False,
+    suites: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--suite",
+            metavar="NAME|FILE",
+            help="Measure on the sets of a suite (see: mdmkit recipes); repeatable.",
+        ),
+    ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="LABEL=FILE",
+            help="Read that set of the suite from a local file or folder; repeatable.",
+        ),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="LABEL,...", help="Only these sets of the suite.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Go on without sets that cannot be had.")
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Whose protocol: mdlm, duo or bd3lm; else our own."),
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Repeat what eval/<suite>.json of a run says, and say whether it is found again.",
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="TABLE.KEY=VALUE",
-            help="Change a key of [evaluators] or [sampler]; repeatable.",
+            help="Change a key of [evaluators] or [sampler], with a suite of its [protocol] and "
+            "[sets]; repeatable.",
         ),
     ] = None,
     split: Annotated[
@@ -40,40 +94,204 @@ def evaluate_run(
     draws: Annotated[
         int | None, typer.Option(help="Monte-Carlo draws, of every evaluator that has them.")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Draw until the standard error is this share of the number, such as 0.01.",
+        ),
+    ] = None,
     ema: EmaOption = True,
     checkpoint: CheckpointOption = None,
     seed: Annotated[int, typer.Option(help="Of the evaluation; equal seeds: equal masks.")] = 0,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = None,
+    dtype: DtypeOption = None,
     as_json: JsonOption = False,
     runs_dir: RunsDirOption = None,
 ) -> None:
-    """Run the evaluators of a trained run; the numbers also go to its eval/<label>.json."""
+    """Measure trained runs: by the evaluators of their recipe, or on the sets of a suite.
+
+    The numbers also go to eval/<label>.json of the run, those of a suite to eval/<suite>.json.
+    Under torchrun the processes share the work.
+    """
+    common: dict[str, Any] = {
+        "overrides": overrides or (),
+        "split": split,
+        "draws": draws,
+        "precision": _share(precision),
+        "checkpoint": checkpoint,
+        "ema": ema,
+        "seed": seed,
+        "batch_size": batch_size,
+        "device": device,
+        "dtype": dtype,
+        "runs_dir": runs_dir,
+    }
+    names = [*([ZERO_SHOT] if zero_shot else []), *(suites or ())]
+    suite_options = {
+        "--source": sources, "--only": only, "--allow-missing": allow_missing, "--preset": preset,
+    }  # fmt: skip
+    if replay is not None:
+        _refuse_beside_replay(names, {**suite_options, "--set": overrides}, runs or ())
+        where = {"run": runs[0] if runs else None, "device": device, "runs_dir": runs_dir}
+        _replay(
+            replay, {**where, "sources": _sources(sources), "allow_missing": allow_missing}, as_json
+        )
+    elif names:
+        suite = {"preset": preset, "allow_missing": allow_missing, "only": _labels(only)}
+        _suites(_some(runs), names, _sources(sources), {**common, **suite}, as_json)
+    else:
+        for option, value in suite_options.items():
+            if value:
+                raise RecipeError(f"{option}: needs a suite; add --zero-shot or --suite NAME")
+        run, *more = _some(runs)
+        if more:
+            raise RecipeError(
+                f"RUN: {len(more) + 1} runs need a suite to be measured on; add --suite NAME"
+            )
+        _recipe(run, common, as_json)
+
+
+def _recipe(run: str, options: Mapping[str, Any], as_json: bool) -> None:
+    """The evaluators of the run's own recipe."""
     from rich.console import Console
 
     from mdmkit.evaluation.evaluate import evaluate
     from mdmkit.report.counting import counting
     from mdmkit.report.tables import print_results
 
-    side = Console(stderr=True)
+    side = _side()
     with counting(side) as progress:
-        results = evaluate(
-            run,
-            overrides=overrides or (),
-            split=split,
-            draws=draws,
-            checkpoint=checkpoint,
-            ema=ema,
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            runs_dir=runs_dir,
-            notify=lambda text: side.print(text, markup=False, highlight=False, soft_wrap=True),
-            progress=progress,
-        )
+        results = evaluate(run, **options, notify=_said(side), progress=progress)
+    if not _prints():
+        return
     if as_json:
         print_json({label: result.to_json() for label, result in results.items()})
     else:
         print_results(Console(), results)
+
+
+def _suites(
+    runs: Sequence[str],
+    names: Sequence[str],
+    sources: Mapping[str, str],
+    options: Mapping[str, Any],
+    as_json: bool,
+) -> None:
+    """Every run on every suite, in one table a suite."""
+    from rich.console import Console
+
+    from mdmkit.evaluation.suite import evaluate_suite
+    from mdmkit.report.counting import counting
+    from mdmkit.report.suite_table import print_suite
+    from mdmkit.suite_sources import share_sources
+    from mdmkit.suites import load_suite
+
+    side = _side()
+    shares = share_sources(sources, [load_suite(name).sets for name in names])
+    results: list[SuiteResult] = []
+    for name, share in zip(names, shares, strict=True):
+        found = []
+        for run in runs:
+            with counting(side) as progress:
+                found.append(
+                    evaluate_suite(
+                        run, name, sources=share, **options, notify=_said(side), progress=progress
+                    )
+                )
+        if _prints() and not as_json:
+            if results:
+                typer.echo()
+            print_suite(Console(), found)
+        results += found
+    if _prints() and as_json:
+        plain = [result.to_json() for result in results]
+        print_json(plain[0] if len(plain) == 1 else plain)
+
+
+def _replay(path: Path, options: Mapping[str, Any], as_json: bool) -> None:
+    from rich.console import Console
+
+    from mdmkit.evaluation.replay import replay
+    from mdmkit.report.counting import counting
+    from mdmkit.report.suite_table import print_replay
+
+    side = _side()
+    with counting(side) as progress:
+        found = replay(path, **options, notify=_said(side), progress=progress)
+    if _prints():
+        if as_json:
+            print_json(found.to_json())
+        else:
+            print_replay(Console(), found)
+    if not found.matches:
+        raise typer.Exit(1)
+
+
+def _refuse_beside_replay(
+    names: Sequence[str], options: Mapping[str, Any], runs: Sequence[str]
+) -> None:
+    given = [name for name in ("--only", "--preset", "--set") if options[name]]
+    if names:
+        given.insert(0, "--suite")
+    if given:
+        raise RecipeError(f"--replay: repeats what the file says; leave out {', '.join(given)}")
+    if len(runs) > 1:
+        raise RecipeError(f"--replay: expected one RUN or none, got {len(runs)}")
+
+
+def _some(runs: Sequence[str] | None) -> Sequence[str]:
+    if not runs:
+        raise RecipeError("RUN: missing; expected a run directory or the name of a run")
+    return runs
+
+
+def _share(text: str | None) -> float | None:
+    """The value of --precision."""
+    if text is None:
+        return None
+    if text in DTYPES:
+        raise RecipeError(
+            f"--precision: is the relative error that is wanted, such as 0.01; for the arithmetic "
+            f"use --dtype {text}"
+        )
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RecipeError(
+            f'--precision: expected a number such as 0.01, got "{text}" (bf16 and fp32 belong to '
+            "--dtype)"
+        ) from error
+
+
+def _sources(texts: Sequence[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts or ():
+        label, separator, path = text.partition("=")
+        if not (separator and label and path):
+            raise RecipeError(f'--source: expected LABEL=FILE, got "{text}"')
+        if label in found:
+            raise RecipeError(f'--source: "{label}" is given twice')
+        found[label] = path
+    return found
+
+
+def _labels(text: str | None) -> list[str]:
+    return [label.strip() for label in (text or "").split(",") if label.strip()]
+
+
+def _prints() -> bool:
+    """Whether this process is the one that prints, among those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _side() -> Console:
+    """Where progress and notices go."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=not _prints())
+
+
+def _said(side: Console) -> Callable[[str], None]:
+    return lambda text: side.print(text, markup=False, highlight=False, soft_wrap=True)

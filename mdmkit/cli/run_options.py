@@ -24,4 +24,7 @@ BatchSizeOption = Annotated[
     int | None, typer.Option(min=1, help="Rows a network call; else as in training.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-PrecisionOption = Annotated[str | None, typer.Option(help="bf16 or fp32; else as in training.")]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", help="bf16 or fp32, of the network's forward; else as in training."),
+]

@@ -12,8 +12,8 @@ from mdmkit.cli.run_options import (
     BatchSizeOption,
     CheckpointOption,
     DeviceOption,
+    DtypeOption,
     EmaOption,
-    PrecisionOption,
     RunArgument,
     RunsDirOption,
 )
@@ -43,7 +43,8 @@ def sample_run(
     checkpoint: CheckpointOption = None,
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
-    precision: PrecisionOption = None,
+    dtype: DtypeOption = None,
+    precision: Annotated[str | None, typer.Option("--precision", hidden=True)] = None,
     as_json: JsonOption = False,
     out: Annotated[
         Path | None,
@@ -55,10 +56,15 @@ def sample_run(
     import attrs
     from rich.console import Console
 
+    from mdmkit.errors import RecipeError
     from mdmkit.evaluation.generate import sample
     from mdmkit.report.counting import counting
     from mdmkit.report.tables import print_samples
 
+    if precision is not None:
+        raise RecipeError(
+            f"--precision: a text has none; for the arithmetic use --dtype {precision}"
+        )
     if out is not None:
         _require_new(out)
     side = Console(stderr=True)
@@ -74,7 +80,7 @@ def sample_run(
             checkpoint=checkpoint,
             ema=ema,
             device=device,
-            precision=precision,
+            dtype=dtype,
             batch_size=batch_size,
             runs_dir=runs_dir,
             notify=lambda text: side.print(text, markup=False, highlight=False, soft_wrap=True),

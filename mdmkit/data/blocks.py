@@ -216,6 +216,7 @@ def _provenance(data: DataTable, split: Split, store: TokenStore, cut: Cut) -> d
         "documents": store.counts.documents,
         "documents_without_tokens": store.counts.without_tokens,
         "dropped_tokens": cut.dropped,
+        **cut.facts,
         "utf8_bytes": store.counts.utf8_bytes,
     }
 

@@ -39,12 +39,15 @@ class HubSplit:
         config: the configuration (subset), or None.
         revision: a branch, tag or commit.
         split: the split's name on the hub.
+        pattern: of the split's files where they are named otherwise than usual; see
+            `layout.split_files`.
     """
 
     dataset: str
     config: str | None
     revision: str
     split: str
+    pattern: str | None = None
 
     def __str__(self) -> str:
         config = f" ({self.config})" if self.config else ""
@@ -52,18 +55,16 @@ class HubSplit:
 
 
 @frozen(kw_only=True)
-class Fetched:
-    """A split on this machine.
+class Resolved:
+    """What a split stands for: all that its content depends on.
 
     Attributes:
-        commit: the commit that the revision stood for when the files were fetched.
-        names: the files, relative to the top of the repository.
-        files: where they are.
+        commit: the commit that the revision stood for when the hub was last asked.
+        names: the files, relative to the top of the repository, in their order.
     """
 
     commit: str
     names: tuple[str, ...]
-    files: tuple[Path, ...]
 
 
 def unreachable() -> str | None:
@@ -92,31 +93,69 @@ def unreachable() -> str | None:
 
 
 @lru_cache  # a branch that moves must not move within a run
-def fetch_split(wanted: HubSplit, *, option: str) -> Fetched:
-    """Get the files of a split: from the hub, or as they were fetched before.
+def resolve(wanted: HubSplit, *, option: str) -> Resolved:
+    """The commit and the files of a split: as the hub says now, or as it last said.
 
     Args:
         wanted: the split.
         option: what the user can set to a local copy instead, for the message.
 
     Raises:
-        DataError: where the hub is out of reach and the split was not fetched before, where it
-            refuses, or where the split is not found.
+        DataError: where the hub is out of reach and was not asked before, where it refuses, or
+            where the split is not found.
     """
     reason = unreachable()
     if reason is not None:
         known = _remembered(wanted)
-        if known is not None:
-            return known
-        raise DataError(
-            f"{wanted}: the Hugging Face hub cannot be reached: {reason}, and this split was not "
-            f"fetched before. Two ways out: run once with network access, or point to a local "
-            f"copy with `--set {option}=…`: a file, or a folder in the hub's layout "
-            f"({expected_layout(wanted.config, wanted.split)})"
-        )
-    fetched = ask(str(wanted), lambda: _download(wanted), option=option)
-    _remember(wanted, fetched)
-    return fetched
+        if known is None:
+            raise _out_of_reach(wanted, reason, option)
+        return known
+    resolved = ask(str(wanted), lambda: _resolve(wanted), option=option)
+    _remember(wanted, resolved)
+    return resolved
+
+
+@lru_cache
+def fetch_split(wanted: HubSplit, *, option: str) -> tuple[Path, ...]:
+    """Get the files of a split onto this machine: from the hub, or as they were fetched before.
+
+    Args:
+        wanted: the split.
+        option: what the user can set to a local copy instead, for the message.
+
+    Raises:
+        DataError: see `resolve`; and where a file that is not here cannot be fetched.
+    """
+    resolved = resolve(wanted, option=option)
+    files = _in_cache(wanted, resolved)
+    if files is not None:
+        return files
+    reason = unreachable()
+    if reason is not None:
+        raise _out_of_reach(wanted, reason, option)
+    return ask(str(wanted), lambda: _download(wanted, resolved), option=option)
+
+
+def require_reachable(wanted: HubSplit, *, option: str) -> None:
+    """Say at once where a split cannot be streamed, since the client would try for a long time.
+
+    Raises:
+        DataError: where the hub is out of reach.
+    """
+    reason = unreachable()
+    if reason is not None:
+        raise _out_of_reach(wanted, reason, option, but="streaming reads from it each time")
+
+
+def _out_of_reach(
+    wanted: HubSplit, reason: str, option: str, but: str = "this split was not fetched before"
+) -> DataError:
+    layout = expected_layout(wanted.config, wanted.split, wanted.pattern)
+    return DataError(
+        f"{wanted}: the Hugging Face hub cannot be reached: {reason}, and {but}",
+        remedy="Two ways out: run once with network access, or point to a local copy with "
+        f"`--set {option}=…`: a file, or a folder in the hub's layout ({layout})",
+    )
 
 
 def ask(what: str, call: Callable[[], T], *, option: str) -> T:
@@ -137,20 +176,43 @@ def ask(what: str, call: Callable[[], T], *, option: str) -> T:
         ) from error
 
 
-def _download(wanted: HubSplit) -> Fetched:
-    from huggingface_hub import HfApi, hf_hub_download
+def _resolve(wanted: HubSplit) -> Resolved:
+    from huggingface_hub import HfApi
 
     info = HfApi().dataset_info(wanted.dataset, revision=wanted.revision)
     commit = str(info.sha)
     listed = [sibling.rfilename for sibling in info.siblings or ()]
-    names = split_files(listed, config=wanted.config, split=wanted.split)
-    if not names:
-        names = _declared_files(wanted, commit)
-    files = [
-        hf_hub_download(wanted.dataset, name, repo_type="dataset", revision=commit)
-        for name in names
+    names = split_files(listed, config=wanted.config, split=wanted.split, pattern=wanted.pattern)
+    if not names and wanted.pattern is not None:
+        raise DataError(f"{wanted}: no file fits {wanted.pattern!r}; there are: {_some(listed)}")
+    names = names or _declared_files(wanted, commit)
+    return Resolved(commit=commit, names=tuple(names))
+
+
+def _some(names: list[str]) -> str:
+    shown = [n for n in names if kind_of(n)][:5]
+    return ", ".join(shown) + (", …" if len(shown) < len(names) else "")
+
+
+def _download(wanted: HubSplit, resolved: Resolved) -> tuple[Path, ...]:
+    from huggingface_hub import hf_hub_download
+
+    return tuple(
+        Path(hf_hub_download(wanted.dataset, n, repo_type="dataset", revision=resolved.commit))
+        for n in resolved.names
+    )
+
+
+def _in_cache(wanted: HubSplit, resolved: Resolved) -> tuple[Path, ...] | None:
+    """The files in the hub's own cache, if every one is there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [
+        try_to_load_from_cache(wanted.dataset, n, repo_type="dataset", revision=resolved.commit)
+        for n in resolved.names
     ]
-    return Fetched(commit=commit, names=tuple(names), files=tuple(Path(f) for f in files))
+    files = tuple(Path(f) for f in found if isinstance(f, str))
+    return files if len(files) == len(resolved.names) else None
 
 
 def _declared_files(wanted: HubSplit, commit: str) -> list[str]:
@@ -179,26 +241,15 @@ def _record(wanted: HubSplit) -> Path:
     return cache_root() / "hub" / f"{key}.json"
 
 
-def _remember(wanted: HubSplit, fetched: Fetched) -> None:
+def _remember(wanted: HubSplit, resolved: Resolved) -> None:
     path = _record(wanted)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"commit": fetched.commit, "names": list(fetched.names)})
+    write_json(path, {"commit": resolved.commit, "names": list(resolved.names)})
 
 
-def _remembered(wanted: HubSplit) -> Fetched | None:
-    """What was fetched before, if every file of it is still in the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
+def _remembered(wanted: HubSplit) -> Resolved | None:
     try:
         record = json.loads(_record(wanted).read_text(encoding="utf-8"))
-        commit, names = str(record["commit"]), tuple(record["names"])
+        return Resolved(commit=str(record["commit"]), names=tuple(record["names"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # no record, or none that can be used: the same as never fetched
-    files = [
-        try_to_load_from_cache(wanted.dataset, name, repo_type="dataset", revision=commit)
-        for name in names
-    ]
-    found = [Path(f) for f in files if isinstance(f, str)]
-    if len(found) != len(names):
-        return None
-    return Fetched(commit=commit, names=names, files=tuple(found))
+        return None  # no record, or none that can be used: the same as never asked

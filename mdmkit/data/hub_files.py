@@ -10,9 +10,10 @@ from typing import Any
 
 from attrs import frozen
 
-from mdmkit.data.hub import Fetched, HubSplit, fetch_split
+from mdmkit.data.hub import HubSplit, Resolved, fetch_split, require_reachable, resolve
 from mdmkit.data.layout import expected_layout, split_files
 from mdmkit.data.opening import File, contents_fingerprint, folder_files, require_kind
+from mdmkit.data.remote import RemoteFile
 from mdmkit.errors import DataError
 
 
@@ -28,6 +29,8 @@ class HubFiles:
         path: a local file that holds the split, or a folder laid out as on the hub; None for the
             hub itself.
         option: what the user sets `path` with, for messages.
+        pattern: of the split's files, where they are named otherwise than usual.
+        streaming: leave the hub's files on the hub, and read them over the network.
     """
 
     dataset: str
@@ -36,14 +39,25 @@ class HubFiles:
     split: str
     path: str | None
     option: str
+    pattern: str | None = None
+    streaming: bool = False
 
     def files(self) -> Sequence[File]:
-        """The files in their order, on this machine.
+        """The files in their order.
 
         Raises:
             DataError: where they cannot be had.
         """
-        return self._fetched().files if self.path is None else self._local(self.path)
+        if self.path is not None:
+            return self._local(self.path)
+        if not self.streaming:
+            return fetch_split(self._wanted, option=self.option)
+        require_reachable(self._wanted, option=self.option)
+        resolved = self._resolved()
+        return [
+            RemoteFile(dataset=self.dataset, commit=resolved.commit, path=n, option=self.option)
+            for n in resolved.names
+        ]
 
     def fingerprint(self, **facts: str) -> str:
         """sha256 over the contents of a local copy, or over the commit and the file names.
@@ -53,8 +67,8 @@ class HubFiles:
         """
         if self.path is not None:
             return contents_fingerprint(self._local(self.path), **facts)
-        fetched = self._fetched()
-        source = [self.dataset, fetched.commit, list(fetched.names), sorted(facts.items())]
+        resolved = self._resolved()  # whether streamed or not: the same text
+        source = [self.dataset, resolved.commit, list(resolved.names), sorted(facts.items())]
         return hashlib.sha256(json.dumps(source).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
@@ -63,31 +77,40 @@ class HubFiles:
         if self.path is not None:
             local = self._local(self.path)
             return facts | {"local_copy": True, "files": [f.name for f in local]}
-        fetched = self._fetched()
+        resolved = self._resolved()
         return facts | {
             "revision": self.revision,
-            "commit": fetched.commit,
-            "files": list(fetched.names),
+            "commit": resolved.commit,
+            "files": list(resolved.names),
         }
 
-    def _fetched(self) -> Fetched:
-        wanted = HubSplit(
-            dataset=self.dataset, config=self.config, revision=self.revision, split=self.split
+    @property
+    def _wanted(self) -> HubSplit:
+        return HubSplit(
+            dataset=self.dataset,
+            config=self.config,
+            revision=self.revision,
+            split=self.split,
+            pattern=self.pattern,
         )
-        return fetch_split(wanted, option=self.option)
+
+    def _resolved(self) -> Resolved:
+        return resolve(self._wanted, option=self.option)
 
     def _local(self, given: str) -> list[Path]:
         path = Path(given).expanduser()
         if path.is_file():
             require_kind(path, option=self.option)
             return [path]
-        layout = expected_layout(self.config, self.split)
+        layout = expected_layout(self.config, self.split, self.pattern)
         if not path.is_dir():
             raise DataError(
                 f"{self.option}: there is nothing at {str(path)!r}; expected a local copy of "
                 f"{self.dataset}: a file, or a folder in the hub's layout ({layout})"
             )
-        names = split_files(folder_files(path), config=self.config, split=self.split)
+        names = split_files(
+            folder_files(path), config=self.config, split=self.split, pattern=self.pattern
+        )
         if not names:
             raise DataError(
                 f"{self.option}: {str(path)!r} has no files of the split {self.split!r} of "

@@ -21,39 +21,43 @@ LAYOUTS: tuple[str, ...] = (
 folder, and the file must be one that can be read (`opening.kind_of`)."""
 
 
-def split_files(names: Iterable[str], *, config: str | None, split: str) -> list[str]:
+def split_files(
+    names: Iterable[str], *, config: str | None, split: str, pattern: str | None = None
+) -> list[str]:
     """Out of the files of a data set, those of one split, sorted.
 
     Args:
         names: paths with forward slashes, relative to the top of the data set.
         config: the configuration (subset), or None.
         split: the split's name on the hub.
+        pattern: what is looked for instead of `LAYOUTS`, written like these.
 
     Returns:
-        The names, or an empty list where no layout fits.
+        The names, or an empty list where nothing fits.
 
     >>> split_files(["plain_text/test/0.parquet", "README.md"], config="plain_text", split="test")
     ['plain_text/test/0.parquet']
     """
     readable = sorted(n for n in names if kind_of(n))
-    for layout in LAYOUTS:
+    for layout in LAYOUTS if pattern is None else (pattern,):
         if "<config>" in layout and config is None:
             continue
-        pattern = re.compile(
+        fits = re.compile(
             re.escape(layout)
             .replace(r"\*", "[^/]*")
             .replace("<config>", re.escape(config or ""))
             .replace("<split>", re.escape(split))
         )
-        found = [n for n in readable if pattern.fullmatch(n)]
+        found = [n for n in readable if fits.fullmatch(n)]
         if found:
             return found
     return []
 
 
-def expected_layout(config: str | None, split: str) -> str:
+def expected_layout(config: str | None, split: str, pattern: str | None = None) -> str:
     """The layouts in words, for a message."""
-    known = [x.replace("<split>", split) for x in LAYOUTS if config or "<config>" not in x]
+    layouts = LAYOUTS if pattern is None else (pattern,)
+    known = [x.replace("<split>", split) for x in layouts if config or "<config>" not in x]
     return ", ".join(x.replace("<config>", config or "") for x in known) + (
         " (files that end in .parquet, .arrow, .jsonl, .csv, .tsv or .txt)"
     )

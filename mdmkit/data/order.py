@@ -10,6 +10,7 @@ and a number that is no block is permuted again until it is one (cycle walking: 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor
 
 _Words = NDArray[np.uint64]
 _ROUNDS = 12  # twice of what mixes well, because the halves of small corpora have few bits
+_STRETCH = 1 << 13  # positions that are permuted at once
+_NOTHING = np.zeros(0, dtype=np.int64)
 _SMALLEST_HALF = 3  # bits; a half of one or two bits has too few round functions to mix
 
 
@@ -36,10 +39,22 @@ def block_rows(seed: int, blocks: int, start: int, stop: int) -> Tensor:
     """
     if blocks < 1 or not 0 <= start <= stop:
         raise ValueError(f"no rows {start} to {stop} of {blocks} blocks")
-    positions = np.arange(start, stop, dtype=np.int64)
-    epochs, places = (part.astype(np.uint64) for part in np.divmod(positions, blocks))
-    rows = _permute(places, _round_keys(seed, epochs), blocks)
-    return torch.from_numpy(rows.astype(np.int64))
+    stretches = range(start // _STRETCH, -(-stop // _STRETCH))
+    parts = [_stretch(seed, blocks, number) for number in stretches] or [_NOTHING]
+    first = start - start // _STRETCH * _STRETCH
+    return torch.from_numpy(np.concatenate(parts)[first : first + stop - start])
+
+
+@lru_cache(maxsize=2)  # the stretch that training is in, and one for whoever looks back
+def _stretch(seed: int, blocks: int, number: int) -> NDArray[np.int64]:
+    """The rows at the `number`-th `_STRETCH` positions.
+
+    A permutation of few numbers costs nearly as much as one of many, so steps share it.
+    """
+    first = number * _STRETCH
+    positions = np.arange(first, first + _STRETCH, dtype=np.uint64)
+    epochs, places = np.divmod(positions, np.uint64(blocks))
+    return _permute(places, _round_keys(seed, epochs), blocks).astype(np.int64)
 
 
 def _permute(numbers: _Words, keys: _Words, count: int) -> _Words:

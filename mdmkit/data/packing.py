@@ -2,50 +2,31 @@
 
 A packing has two halves. `frame` says which special ids surround each document on disk; all
 packings with the same frame share one token store. `cut` lays blocks over the stored tokens and
-returns an object that turns block numbers into a `Batch`. A new protocol (padded rows, one
-document a row, …) is one more class with these two methods, and an entry in `PACKINGS`.
+returns an object that turns block numbers into a `Batch` (`mdmkit.data.cuts`). A new protocol is
+one more class with these two methods, and an entry in `PACKINGS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
-import numpy as np
 from attrs import frozen
-from numpy.typing import NDArray
 
+from mdmkit.data.cuts import Cut, Pieces, Rows
 from mdmkit.data.store import Frame, TokenStore
 from mdmkit.errors import DataError
 from mdmkit.options import option
-from mdmkit.values import Batch, Vocabulary
+from mdmkit.values import Vocabulary
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-class Cut(Protocol):
-    """A store cut into N blocks."""
-
-    @property
-    def dropped(self) -> int:
-        """Tokens of the store that are in no block."""
-
-    def __len__(self) -> int:
-        """N."""
-
-    def batch(self, rows: Tensor) -> Batch:
-        """The blocks ``rows [B]`` int64 in [0, N)."""
-
-    def documents(self, rows: Tensor) -> Tensor:
-        """The document that each of these blocks begins in, ``[B]`` int64."""
-
-    def utf8_bytes(self, rows: Tensor) -> Tensor:
-        """Bytes of the text behind each of these blocks, ``[B]`` float64."""
+__all__ = ["PACKINGS", "Cut", "Document", "Packed", "PackingOptions", "Padded", "Wrapped"]
 
 
 class PackingOptions(Protocol):
-    """Options of a packing, for the table ``[data.packing]``."""
+    """Options of a packing, for the table ``[data.packing]``.
+
+    May have ``needs``, the features of attention that its blocks ask a denoiser for.
+    """
 
     def frame(self, vocab: Vocabulary) -> Frame:
         """What surrounds each document on disk.
@@ -71,113 +52,149 @@ class Packed:
 
     def frame(self, vocab: Vocabulary) -> Frame:
         """BOS before and EOS after each document, as asked."""
-        return Frame(
-            before=(_needed("bos", vocab.bos_id, "packed"),) if self.bos else (),
-            after=(_needed("eos", vocab.eos_id, "packed"),) if self.eos else (),
-        )
+        return _frame(vocab, "packed", bos=self.bos, eos=self.eos)
 
     def cut(self, store: TokenStore, length: int, vocab: Vocabulary) -> Cut:  # noqa: ARG002 - the contract
         """Blocks of `length` tokens."""
-        return _Cut(
-            pieces=_pieces(store, length),
-            store=store,
-            dropped=len(store.tokens) % length,
-        )
+        return Pieces(store=store, width=length)
+
+
+@frozen(kw_only=True)
+class Document:
+    """Packed, but attention stays inside each document, as if it were alone.
+
+    A document that goes on in the next block begins anew there. For next-token prediction the
+    first token of each document, and of each block, is predicted from the token that begins a
+    text.
+    """
+
+    eos: bool = option(True, doc="put the tokenizer's EOS after each document")
+    bos: bool = option(False, doc="put the tokenizer's BOS before each document")
+    needs: ClassVar[frozenset[str]] = frozenset({"document_ids"})
+
+    def frame(self, vocab: Vocabulary) -> Frame:
+        """BOS before and EOS after each document, as asked."""
+        return _frame(vocab, "document", bos=self.bos, eos=self.eos)
+
+    def cut(self, store: TokenStore, length: int, vocab: Vocabulary) -> Cut:  # noqa: ARG002 - the contract
+        """Blocks of `length` tokens that tell the document of each token."""
+        return Pieces(store=store, width=length, apart=True)
 
 
 @frozen(kw_only=True)
 class Wrapped:
     """Blocks of ``[BOS] + (L − 2 tokens) + [EOS]``, as MDLM (arXiv 2406.07524) makes them.
 
-    The L − 2 tokens are cut from the documents one after the other; the tail is dropped.
+    The L − 2 tokens are cut from the documents one after the other; the tail is dropped. With
+    BERT's tokenizer MDLM's loader has [CLS] wherever a document or a block ends, since it takes
+    the first id of the encoded EOS: ``separator = "bos"`` does that. With GPT-2's, where both
+    are one token, it makes no difference.
     """
 
     eos: bool = option(True, doc="also put EOS after each document, inside the blocks")
+    score_bos: bool = option(
+        True, doc="mask and count BOS like any token; BD3-LM and Duo do neither"
+    )
+    separator: Literal["eos", "bos"] = option("eos", doc="which token stands where EOS should")
 
     def frame(self, vocab: Vocabulary) -> Frame:
-        """EOS after each document, if asked."""
-        return Frame(after=(_needed("eos", vocab.eos_id, "wrapped"),) if self.eos else ())
+        """The separator after each document, if asked."""
+        return Frame(after=(self._separator(vocab),) if self.eos else ())
 
     def cut(self, store: TokenStore, length: int, vocab: Vocabulary) -> Cut:
         """Blocks of `length` tokens, two of which are BOS and EOS."""
-        if length < 3:
-            raise DataError(
-                f"data.length: {length} leaves no room for text between BOS and EOS; the packing "
-                '"wrapped" needs at least 3'
-            )
-        return _Cut(
-            pieces=_pieces(store, length - 2),
+        _with_room(length, 2, "wrapped")
+        return Pieces(
             store=store,
-            dropped=len(store.tokens) % (length - 2),
-            first=_needed("bos", vocab.bos_id, "wrapped"),
-            last=_needed("eos", vocab.eos_id, "wrapped"),
+            width=length - 2,
+            first=_needed("bos", vocab, "wrapped"),
+            last=self._separator(vocab),
+            score_first=self.score_bos,
         )
 
-
-PACKINGS: Mapping[str, type[Any]] = {"packed": Packed, "wrapped": Wrapped}
-"""The closed catalogue: what ``use`` may say in ``[data.packing]``."""
+    def _separator(self, vocab: Vocabulary) -> int:
+        return _needed(self.separator, vocab, "wrapped")
 
 
 @frozen(kw_only=True)
-class _Cut:
-    """Pieces of the store, ``[N, P]``, each the middle of a block.
+class Padded:
+    """A document a block: ``[BOS] + text + [EOS]``, then padding, which never counts.
 
-    Attributes:
-        pieces: a view of the memory-mapped tokens.
-        store: what they are cut from.
-        dropped: tokens after the last piece.
-        first, last: ids around each piece, or None.
+    Nobody attends to padding, so that where the tokenizer has no token for it, any other stands
+    there instead. MDLM (arXiv 2406.07524) trains and scores LM1B in such rows, too, but attends
+    to padding, and masks it at the rate of its row, so that a network sees where a text ends:
+    ``attend_padding = true``. Its next-token baseline does not score [CLS]: ``score_bos = false``.
+
+    A document that is split makes blocks that look like documents, each with BOS and EOS.
     """
 
-    pieces: NDArray[Any]
-    store: TokenStore
-    dropped: int
-    first: int | None = None
-    last: int | None = None
+    bos: bool = option(True, doc="put the tokenizer's BOS before the text of each block")
+    eos: bool = option(True, doc="put the tokenizer's EOS after it")
+    overflow: Literal["truncate", "split"] = option(
+        "truncate", doc="what does not fit of a document is dropped, or makes more blocks"
+    )
+    score_bos: bool = option(True, doc="mask and count BOS like any token")
+    attend_padding: bool = option(
+        False, doc="let padding be seen, and mask it like text; it needs a padding token"
+    )
 
-    def __len__(self) -> int:
-        return len(self.pieces)
+    @property
+    def needs(self) -> frozenset[str]:
+        """Padding must be hidden, unless it is to be seen."""
+        return frozenset() if self.attend_padding else frozenset({"padding"})
 
-    def batch(self, rows: Tensor) -> Batch:
-        import torch
+    def frame(self, vocab: Vocabulary) -> Frame:  # noqa: ARG002 - the contract
+        """Nothing: a block that does not hold the whole document has BOS and EOS, too."""
+        return Frame()
 
-        numbers = rows.numpy()
-        left, right = int(self.first is not None), int(self.last is not None)
-        width = self.pieces.shape[1]
-        tokens = np.empty((len(numbers), left + width + right), dtype=np.int64)  # [B, L]
-        tokens[:, left : left + width] = self.pieces[numbers]
-        if self.first is not None:
-            tokens[:, 0] = self.first
-        if self.last is not None:
-            tokens[:, -1] = self.last
-        return Batch(tokens=torch.from_numpy(tokens), rows=rows)
-
-    def documents(self, rows: Tensor) -> Tensor:
-        import torch
-
-        return torch.from_numpy(self.store.document_at(self._first_places(rows)))
-
-    def utf8_bytes(self, rows: Tensor) -> Tensor:
-        import torch
-
-        first = self._first_places(rows)
-        return torch.from_numpy(self.store.bytes_between(first, first + self.pieces.shape[1]))
-
-    def _first_places(self, rows: Tensor) -> NDArray[np.int64]:
-        """Where in the store each block's first own token is."""
-        places: NDArray[np.int64] = rows.numpy() * self.pieces.shape[1]
-        return places
+    def cut(self, store: TokenStore, length: int, vocab: Vocabulary) -> Cut:
+        """Blocks of `length` tokens, one or more for each document."""
+        _with_room(length, self.bos + self.eos, "padded")
+        pad = vocab.pad_id
+        if pad is None:
+            pad = _needed("pad", vocab, "padded") if self.attend_padding else vocab.start_id
+        return Rows(
+            store=store,
+            length=length,
+            pad=pad,
+            first=_needed("bos", vocab, "padded") if self.bos else None,
+            last=_needed("eos", vocab, "padded") if self.eos else None,
+            split=self.overflow == "split",
+            score_first=self.score_bos or not self.bos,
+            padding_seen=self.attend_padding,
+        )
 
 
-def _pieces(store: TokenStore, width: int) -> NDArray[Any]:
-    count = len(store.tokens) // width
-    return store.tokens[: count * width].reshape(count, width)
+PACKINGS: Mapping[str, type[Any]] = {
+    "packed": Packed,
+    "wrapped": Wrapped,
+    "padded": Padded,
+    "document": Document,
+}
+"""The closed catalogue: what ``use`` may say in ``[data.packing]``."""
 
 
-def _needed(role: str, token_id: int | None, packing: str) -> int:
+def _frame(vocab: Vocabulary, packing: str, *, bos: bool, eos: bool) -> Frame:
+    return Frame(
+        before=(_needed("bos", vocab, packing),) if bos else (),
+        after=(_needed("eos", vocab, packing),) if eos else (),
+    )
+
+
+def _with_room(length: int, special: int, packing: str) -> None:
+    if length <= special:
+        raise DataError(
+            f"data.length: {length} leaves no room for text beside BOS and EOS; the packing "
+            f'"{packing}" needs at least {special + 1}'
+        )
+
+
+def _needed(role: Literal["bos", "eos", "pad"], vocab: Vocabulary, packing: str) -> int:
+    token_id: int | None = getattr(vocab, f"{role}_id")
     if token_id is None:
         raise DataError(
             f'data.packing: "{packing}" needs the {role} token, which the tokenizer does not '
-            f"have; name one with data.tokenizer.{role}, or choose another packing or tokenizer"
+            f"have; name one with data.tokenizer.{role} where the tokenizer has that option, or "
+            "choose other options of the packing, another packing or another tokenizer"
         )
     return token_id

@@ -118,7 +118,11 @@ def rows_of(file: File, *, columns: Columns | None = None, first: int = 0) -> It
 
 def row_count(file: File) -> int:
     """How many rows a file has: out of the metadata of a parquet file, else by reading it."""
-    if require_kind(file) != ".parquet":
+    kind = require_kind(file)
+    if kind == ".jsonl":
+        with reading(file):
+            return sum(1 for line in lines(file) if line.strip())
+    if kind != ".parquet":
         return sum(1 for _ in rows_of(file))
     import pyarrow as pa
     import pyarrow.parquet as pq

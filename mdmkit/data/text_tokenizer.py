@@ -63,13 +63,40 @@ class TextTokenizer:
         return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without any special token; on as many threads as there are cores."""
-        found = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        """Ids of each text, without any special token; on as many threads as there are cores.
+
+        Raises:
+            DataError: where a text has something that the tokenizer refuses.
+        """
+        try:
+            found = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:  # the library raises the base class itself
+            raise self._refusal(texts, error) from error
         return [encoding.ids for encoding in found]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`; special tokens are kept, so that masks can be seen."""
         return self.backend.decode(list(ids), skip_special_tokens=False)
+
+    def _refusal(self, texts: Sequence[str], error: Exception) -> DataError:
+        """What was refused: the first character that is refused by itself, if any is."""
+
+        def refused(text: str) -> bool:
+            try:
+                self.backend.encode(text, add_special_tokens=False)
+            except Exception:
+                return True
+            return False
+
+        text = next(filter(refused, texts), "")
+        place = next((i for i, character in enumerate(text) if refused(character)), None)
+        if place is None:
+            return DataError(f"the tokenizer cannot encode a text: {error}")
+        around = text[max(place - 20, 0) : place + 20]
+        return DataError(
+            f"the tokenizer has no token for the character {text[place]!r} in {around!r}; choose "
+            "another tokenizer, or have the text changed before (text8 has normalize = true)"
+        )
 
     def definition(self) -> str:
         """All of it as JSON, for `defined_tokenizer` in another process."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from attrs import asdict, frozen
-from numpy.typing import NDArray
 
 from mdmkit.data.hashed_file import Content, DamagedError, verify
 from mdmkit.files import write_json
@@ -140,12 +139,6 @@ def checked(folder: Path, made_from: Mapping[str, Any], *, thorough: bool = Fals
     except OSError as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
     return filled
-
-
-def mapped(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A file as an array that is read when it is used."""
-    # The plain array type: indexing np.memmap itself makes a memmap object each time.
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
 
 
 def _believed(folder: Path) -> bool:

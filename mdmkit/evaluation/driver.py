@@ -42,6 +42,17 @@ class Result:
             "provenance": dict(self.provenance),
         }
 
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Result:
+        """What `to_json` made."""
+        return cls(
+            label=plain["label"],
+            measurements={
+                name: Measurement(**number) for name, number in plain["measurements"].items()
+            },
+            provenance=plain["provenance"],
+        )
+
 
 def run_evaluation(
     evaluator: Evaluator,

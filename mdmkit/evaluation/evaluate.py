@@ -24,6 +24,7 @@ from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.problems import dotted
 from mdmkit.protocols import BlockSource, Draws, EvaluationContext, NetworkCall, Split, Tokenizer
 from mdmkit.recipe import Recipe, dump_recipe
+from mdmkit.training.distributed import open_world, rank_zero_first
 from mdmkit.values import BlockTable, Measurement
 
 __all__ = [
@@ -61,12 +62,13 @@ def evaluate(
     overrides: Sequence[str] = (),
     split: str | None = None,
     draws: int | None = None,
+    precision: float | None = None,
     checkpoint: int | None = None,
     ema: bool = True,
     seed: int = 0,
     batch_size: int | None = None,
     device: str = "auto",
-    precision: str | None = None,
+    dtype: str | None = None,
     runs_dir: str | Path | None = None,
     cache_dir: Path | None = None,
     notify: Notify = ignore,
@@ -74,17 +76,20 @@ def evaluate(
 ) -> dict[str, Result]:
     """Run the evaluators of a trained run and keep what they find in its ``eval/<label>.json``.
 
+    Under torchrun every process calls this, and they share the work.
+
     Args:
         run: a run directory, or its name under the runs folder.
         overrides: changes to ``[evaluators]`` and ``[sampler]``, as for ``--set``.
         split: sets that option of every evaluator that has it.
         draws: the same for the number of Monte-Carlo draws.
+        precision: the same for the relative standard error at which drawing may stop.
         checkpoint: the step; the newest whole checkpoint by default.
         ema: the averaged weights, where the run has them.
         seed: of the evaluation; runs measured with equal seeds meet equal masks.
         batch_size: rows a network call.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: ``bf16`` or ``fp32``; the run's own by default.
+        dtype: ``bf16`` or ``fp32``, of the network's forward; the run's own by default.
         runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
         cache_dir: where tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
         notify: is told what takes long and what was written.
@@ -106,37 +111,47 @@ def evaluate(
             f"{directory}: its recipe names no evaluators; name one, such as "
             "--set evaluators.nelbo.use=nelbo"
         )
-    opened = open_trained(
-        directory,
-        overrides=[*overrides, *_shorthands(asked, {"split": split, "draws": draws})],
-        tables=TABLES,
-        checkpoint=checkpoint,
-        ema=ema,
-        device=device,
-        precision=precision,
-        notify=notify,
-        cache_dir=cache_dir,
-        catalogue=catalogue,
-    )
-    context = evaluation_context(
-        opened.recipe,
-        opened.live,
-        opened.tokenizer,
-        call=opened.call,
-        blocks=opened.blocks,
-        device=opened.device,
-        batch_size=batch_size,
-        seed=seed,
-    )
-    return evaluate_live(
-        opened.recipe,
-        context,
-        facts=opened.facts,
-        directory=directory,
-        notify=notify,
-        progress=progress,
-        catalogue=catalogue,
-    )
+    common = {"split": split, "draws": draws, "precision": precision}
+    with open_world(device) as world:
+        with rank_zero_first(world):
+            opened = open_trained(
+                directory,
+                overrides=[*overrides, *_shorthands(asked, common)],
+                tables=TABLES,
+                checkpoint=checkpoint,
+                ema=ema,
+                device=str(world.device),
+                precision=dtype,
+                notify=notify if world.rank == 0 else ignore,
+                cache_dir=cache_dir,
+                catalogue=catalogue,
+            )
+
+        def blocks(split: Split) -> BlockSource:
+            with rank_zero_first(world):
+                return opened.blocks(split)
+
+        context = evaluation_context(
+            opened.recipe,
+            opened.live,
+            opened.tokenizer,
+            call=opened.call,
+            blocks=blocks,
+            device=opened.device,
+            rank=world.rank,
+            world_size=world.size,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        return evaluate_live(
+            opened.recipe,
+            context,
+            facts=opened.facts,
+            directory=directory,
+            notify=notify,
+            progress=progress if world.rank == 0 else None,
+            catalogue=catalogue,
+        )
 
 
 def evaluation_context(
@@ -207,21 +222,35 @@ def evaluate_live(
     tables = dump_recipe(recipe, catalogue)
     results: dict[str, Result] = {}
     for label, evaluator in recipe.evaluators.items():
-        report = None if progress is None else _labelled(progress, label)
-        found = run_evaluation(evaluator, context, label=label, progress=report)
-        provenance = {
-            **found.provenance,
-            "evaluator": tables["evaluators"][label],
-            "tokenizer_fingerprint": context.tokenizer.fingerprint,
-            "batch_size": context.batch_size,
-            "ranks": context.world_size,
-            "environment": environment(context.device),
-            **facts,
-        }
-        results[label] = attrs.evolve(found, provenance=provenance)
+        found = run_evaluation(evaluator, context, label=label, progress=labelled(progress, label))
+        results[label] = with_circumstances(
+            found, context, {"evaluator": tables["evaluators"][label], **facts}
+        )
         if directory is not None and context.rank == 0:
             _write(directory / "eval" / f"{label}.json", results[label], notify)
     return results
+
+
+def with_circumstances(
+    found: Result, context: EvaluationContext, facts: Mapping[str, Any]
+) -> Result:
+    """The result with what its evaluator cannot know in its provenance.
+
+    Args:
+        found: from the evaluator.
+        context: in which it was found.
+        facts: more to say, such as `weights_facts`.
+    """
+    provenance = {
+        **found.provenance,
+        "tokenizer_fingerprint": context.tokenizer.fingerprint,
+        "seed": context.seed,
+        "batch_size": context.batch_size,
+        "ranks": context.world_size,
+        "environment": environment(context.device),
+        **facts,
+    }
+    return attrs.evolve(found, provenance=provenance)
 
 
 def validate(recipe: Recipe, context: EvaluationContext) -> Validation:
@@ -237,7 +266,12 @@ def validate(recipe: Recipe, context: EvaluationContext) -> Validation:
     from mdmkit.builtin.evaluators.nelbo import Nelbo
 
     train = recipe.train
-    evaluator = Nelbo(split="validation", draws=train.validate_draws, blocks=train.validate_blocks)
+    evaluator = Nelbo(
+        split="validation",
+        draws=train.validate_draws,
+        blocks=train.validate_blocks,
+        estimator="count",  # plain: what is logged by pair is compared and learned from by pair
+    )
     live = evaluator.build(attrs.evolve(context, seed=0))
     found = measure(live, label="validation")
     return Validation(
@@ -251,7 +285,10 @@ def _draws(seed: int, step: int, rows: torch.Tensor, global_rows: int) -> Draws:
     return StepDraws(seed=seed, step=step, rows=rows, global_rows=global_rows)
 
 
-def _labelled(progress: Progress, label: str) -> Callable[[int, int], object]:
+def labelled(progress: Progress | None, label: str) -> Callable[[int, int], object] | None:
+    """`progress` of one label, or None."""
+    if progress is None:
+        return None
     return lambda done, total: progress(label, done, total)
 
 

@@ -123,7 +123,7 @@ def sample(
     checkpoint: int | None = None,
     ema: bool = True,
     device: str = "auto",
-    precision: str | None = None,
+    dtype: str | None = None,
     batch_size: int | None = None,
     runs_dir: str | Path | None = None,
     notify: Notify = ignore,
@@ -142,7 +142,7 @@ def sample(
         checkpoint: the step; the newest whole checkpoint by default.
         ema: the averaged weights, where the run has them.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: ``bf16`` or ``fp32``; the run's own by default.
+        dtype: ``bf16`` or ``fp32``, of the network's forward; the run's own by default.
         batch_size: rows a network call.
         runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
         notify: is told of damaged checkpoints that are passed over.
@@ -160,7 +160,7 @@ def sample(
         checkpoint=checkpoint,
         ema=ema,
         device=device,
-        precision=precision,
+        precision=dtype,
         notify=notify,
     )
     return generate_samples(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-from mdmkit.data.blocks import open_blocks, token_counts
+from mdmkit.data.blocks import DataTable, open_blocks, token_counts
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError, RecipeError
@@ -41,9 +42,9 @@ class TrainedRun:
         live: its components.
         call: runs a function of the denoiser.
         device, precision: with which `call` computes.
+        notify, cache_dir: for the text that is opened.
         step: the optimizer steps behind the weights.
         ema: whether the weights are the averaged ones.
-        blocks: opens a split of its corpus.
     """
 
     directory: Path
@@ -56,7 +57,27 @@ class TrainedRun:
     precision: str
     step: int
     ema: bool
-    blocks: Callable[[Split], BlockSource]
+    notify: Notify
+    cache_dir: Path | None
+
+    def blocks(self, split: Split) -> BlockSource:
+        """A split of its corpus, in its packing."""
+        return self.open(self.recipe.data, split)
+
+    def open(self, data: DataTable, split: Split) -> BlockSource:
+        """A split of any text as blocks of this run's tokens."""
+        return open_blocks(
+            data, split, tokenizer=self.tokenizer, notify=self.notify, cache_dir=self.cache_dir
+        )
+
+    def weights_sha256(self) -> str:
+        """A hash of the weights that are measured, whatever file they came from."""
+        hasher = hashlib.sha256()
+        for name, tensor in sorted(self.call.root.state_dict().items()):
+            plain = tensor.detach().cpu().contiguous()
+            hasher.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+            hasher.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+        return hasher.hexdigest()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -107,17 +128,18 @@ def open_trained(
     recipe = read_recipe(directory, overrides, tables, catalogue=catalogue)
     precision = precision or recipe.train.precision
     if precision not in PRECISIONS:
-        raise RecipeError(f'precision: expected bf16 or fp32, got "{precision}"')
+        raise RecipeError(f'dtype: expected bf16 or fp32, got "{precision}"')
     weights = load_weights(directory, step=checkpoint, ema=ema, notify=notify)
     tokenizer = load_tokenizer(directory / TOKENIZER)
     target = choose_device(device)
     root = build_root(recipe, tokenizer.vocab, target)
     load_into(root, weights.state, where=f"{directory}, step {weights.step}")
 
-    def blocks(split: Split) -> BlockSource:
-        return open_blocks(
-            recipe.data, split, tokenizer=tokenizer, notify=notify, cache_dir=cache_dir
+    def train_counts() -> Tensor:
+        train = open_blocks(
+            recipe.data, "train", tokenizer=tokenizer, notify=notify, cache_dir=cache_dir
         )
+        return token_counts(train, tokenizer.vocab.size)
 
     facts = RunFacts(
         vocab=tokenizer.vocab,
@@ -125,7 +147,7 @@ def open_trained(
         steps=recipe.train.steps,
         global_batch_size=recipe.train.global_batch_size,
         learning_rate=learning_rate_fraction(recipe.learning_rate, recipe.train.steps),
-        token_counts=lambda: token_counts(blocks("train"), tokenizer.vocab.size),
+        token_counts=train_counts,
     )
     return TrainedRun(
         directory=directory,
@@ -136,9 +158,10 @@ def open_trained(
         call=InferenceCall(root, target, precision),
         device=target,
         precision=precision,
+        notify=notify,
+        cache_dir=cache_dir,
         step=weights.step,
         ema=weights.ema,
-        blocks=blocks,
     )
 
 

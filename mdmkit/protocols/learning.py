@@ -150,7 +150,8 @@ class Objective(Protocol):
         mask only says which are asked for.
 
         Returns:
-            ``[B, L]`` float64 nats; 0 where nothing is masked.
+            ``[B, L]`` float64 nats; 0 where nothing is masked, and at padding, which may be
+            masked, too (``Batch.padding_seen``).
         """
 
 

@@ -113,11 +113,21 @@ class Evaluation(Protocol):
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """What was measured on what: data, protocol, draws; plain JSON."""
+        """What was measured on what: data, protocol, draws; plain JSON.
+
+        It may be asked for before the first update, too: what it then says of the data tells
+        whether an earlier measurement of the same may be kept.
+        """
 
 
 class Evaluator(Protocol):
-    """Options of an evaluator."""
+    """Options of an evaluator.
+
+    May also have ``chief``, a class variable: the names of the few measurements that a table of
+    many sets shows; all of them without it. One with an option ``path`` reads its data there, and
+    one with an option ``precision`` goes on until that relative standard error is reached: these
+    are what ``mdmkit eval --source`` and ``--precision`` set.
+    """
 
     def build(self, context: EvaluationContext) -> Evaluation:
         """The live evaluator."""

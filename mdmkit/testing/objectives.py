@@ -20,6 +20,7 @@ from mdmkit.testing.facts import (
     random_batch,
 )
 from mdmkit.testing.networks import FEATURES
+from mdmkit.testing.nll import check_nll, check_nll_adds_up
 from mdmkit.testing.objective_subject import LENGTH, ROWS, Subject
 from mdmkit.values import MixedNoised, Noised
 
@@ -27,7 +28,7 @@ from mdmkit.values import MixedNoised, Noised
 def check_objective(
     options: ObjectiveOptions | Any, *, context: ObjectiveContext | None = None
 ) -> None:
-    """Check ``corrupt``, ``loss`` and ``bound`` on a small random network.
+    """Check ``corrupt``, ``loss``, ``bound`` and ``nll`` on a small random network.
 
     Args:
         options: the objective's options.
@@ -64,6 +65,8 @@ def check_objective(
     check_bound(subject)
     tiny = evolve(context, vocab=TINY_VOCAB, length=TINY_LENGTH)
     check_total_probability(contract, options.build(tiny))
+    check_nll(subject)
+    check_nll_adds_up(contract, options.build(tiny))
 
 
 def _check_noised(subject: Subject, noised: Noised) -> None:

@@ -58,6 +58,14 @@ class World:
         dist.broadcast_object_list(values)
         return values[0]
 
+    def gather(self, value: T) -> list[T]:
+        """Every rank's `value`, in the order of the ranks, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[T] = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
     def barrier(self) -> None:
         """Wait for every rank."""
         if self.size > 1:
@@ -88,6 +96,16 @@ def open_world(device: str = "auto") -> Iterator[World]:
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def rank_zero_first(world: World) -> Iterator[None]:
+    """Rank 0 does the body alone, then the others do it: for what one process prepares."""
+    if world.rank > 0:
+        world.barrier()
+    yield
+    if world.rank == 0:
+        world.barrier()
 
 
 def shard(root: Root, parallel: Parallel, world: World) -> None:

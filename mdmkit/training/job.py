@@ -24,7 +24,7 @@ from mdmkit.report.console import Reporter
 from mdmkit.training.batches import MicroBatches, split_batch
 from mdmkit.training.branch import fresh_tables, require_branch
 from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, step_of
-from mdmkit.training.distributed import World, shard
+from mdmkit.training.distributed import World, rank_zero_first, shard
 from mdmkit.training.ema import Ema
 from mdmkit.training.optimizer import make_optimizer
 from mdmkit.training.time_bins import TimeBins
@@ -214,16 +214,6 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         reporter.close()
         for tracker in job.trackers:
             tracker.close()
-
-
-@contextlib.contextmanager
-def rank_zero_first(world: World) -> Iterator[None]:
-    """Rank 0 does the body alone, then the others do it: for what one process prepares."""
-    if world.rank > 0:
-        world.barrier()
-    yield
-    if world.rank == 0:
-        world.barrier()
 
 
 def _tokenizer(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> TextTokenizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from mdmkit.training.finish import RunResult, finish, validate_job
 from mdmkit.training.interrupt import StopRequest, listening
 from mdmkit.training.job import Job, open_job
 from mdmkit.training.optimizer import clip_gradients, step_where_finite
+from mdmkit.training.prefetch import prefetched
 from mdmkit.training.run_directory import open_run, run_directory
 from mdmkit.training.telemetry import Clock, check_finite, due, log_window, row_statistics
-from mdmkit.values import Loss
+from mdmkit.values import Loss, Noised
 
 
 def train(
@@ -69,8 +71,8 @@ def train(
             own_generators(world.device),
             open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
         ):
-            with listening() as stop:
-                run_steps(job, stop)
+            with listening() as stop, prefetched(job) as corrupted:
+                run_steps(job, stop, corrupted)
             return finish(job)
     except KeyboardInterrupt as error:
         steps = steps_on_disk(directory)
@@ -82,8 +84,8 @@ def train(
         reporter.close()  # a bar that is left running hides the cursor
 
 
-def run_steps(job: Job, stop: StopRequest) -> None:
-    """Train to the last step, from wherever the job stands."""
+def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[Noised]]) -> None:
+    """Train to the last step, from wherever the job stands, on the micro-batches of each step."""
     recipe, options, world = job.recipe, job.recipe.train, job.world
     objective, root, optimizer = job.live.objective, job.root, job.optimizer
     observe = getattr(job.live.time_sampler, "observe", None)
@@ -110,8 +112,8 @@ def run_steps(job: Job, stop: StopRequest) -> None:
                 f"{job.directory}. Start the same command again to go on from there"
             )
 
-        # Corrupt every micro-batch first: the normaliser counts all of them, on every rank.
-        micro_batches = [objective.corrupt(*parts) for parts in job.batches.at(job.step)]
+        # Every micro-batch is corrupted first: the normaliser counts all of them, on every rank.
+        micro_batches = corrupted(job.step)
         share = torch.stack([noised.denominator for noised in micro_batches]).sum()
         totals = world.sum(torch.stack([share, torch.tensor(float(stop.asked)).double()]))
         denominator, stopping = totals[0].item() or 1.0, totals[1].item() > 0

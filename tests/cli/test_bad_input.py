@@ -55,7 +55,7 @@ def test_missing_tables(write):
         "bare.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: hub, "
         "lm1b, state_of_the_union, text",
         "bare.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
-        "known: bert, bpe, json",
+        "known: bert, bpe, bytes, gpt2, json, text8",
         "bare.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",
         "bare.toml: [train]: missing; expected a table",
     ]
@@ -222,6 +222,11 @@ def test_what_a_denoiser_cannot_do_is_said_by_check_and_run(
             "--set: [data] length: the denoiser needs a multiple of 32, got 50; 64 is the nearest",
             "--set: [objective]: needs a denoiser that supports causal; this one supports t",
         ]
+    for packing, needed in (("document", "document_ids"), ("padded", "padding")):
+        choices = changed("denoiser.use=coarse", "data.length=64", f"data.packing.use={packing}")
+        assert refused("check", recipe, *choices) == (
+            f"--set: [data.packing]: needs a denoiser that supports {needed}; this one supports t\n"
+        )
 
 
 def test_a_broken_plugin_harms_only_recipes_that_need_it(

@@ -137,7 +137,7 @@ def test_a_run_without_a_checkpoint(copy, command):
         ("eval --set evaluators.more.use=nebo", 2, 'no evaluator "nebo"; did you mean "nelbo"?'),
         ("eval --split tset", 2, 'got the string "tset"; did you mean "test"?'),
         ("eval --draws 0", 2, "[evaluators.held_out] draws: expected a value >= 1, got 0"),
-        ("eval --precision fp8", 2, 'precision: expected bf16 or fp32, got "fp8"'),
+        ("eval --dtype fp8", 2, 'dtype: expected bf16 or fp32, got "fp8"'),
         ("sample --n 0", 2, "n: expected at least 1 text, got 0"),
         ("sample --steps 0", 2, "[sampler] steps: expected a value >= 1, got 0"),
         ("sample --length 17", 2, "length: expected 1 to 16 tokens (the run was trained on blocks"),

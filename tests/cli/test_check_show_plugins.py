@@ -11,6 +11,7 @@ import mdmkit
 from mdmkit.builtin.time_samplers import mdmkit_time_samplers
 from mdmkit.cli import main
 from mdmkit.recipe import load_recipe, recipe_names, recipe_path
+from mdmkit.shipped import SUITES
 
 
 @pytest.fixture(autouse=True)
@@ -180,12 +181,16 @@ def test_a_collision_of_plugins_is_one_line(capsys, monkeypatch, distribution, t
 def test_recipes_are_listed_and_copied(capsys):
     code, out, _ = run(capsys, "recipes")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["name", *recipe_names()]
+    names = [*recipe_names(), *SUITES.names()]
+    assert [line.split()[0] for line in out.splitlines()] == ["name", *names]
     listed = json.loads(run(capsys, "recipes", "--json")[1])
-    assert [entry["name"] for entry in listed] == recipe_names()
+    assert [entry["name"] for entry in listed] == names
+    assert {entry["kind"] for entry in listed} == {"recipe", "suite"}
     assert all(entry["about"] for entry in listed)
     assert run(capsys, "recipes", "copy", "quickstart_bell") == (0, "quickstart_bell.toml\n", "")
     assert Path("quickstart_bell.toml").read_bytes() == recipe_path("quickstart_bell").read_bytes()
+    assert run(capsys, "recipes", "copy", "zero_shot_mini") == (0, "zero_shot_mini.toml\n", "")
+    assert Path("zero_shot_mini.toml").read_bytes() == SUITES.path("zero_shot_mini").read_bytes()
     code, out, err = run(capsys, "recipes", "copy", "quickstart_bell")
     assert (code, out) == (2, "")
     assert err == "quickstart_bell.toml: exists already; choose another with --to\n"

@@ -9,9 +9,9 @@ from attrs import evolve
 
 from mdmkit.builtin import weightings
 from mdmkit.builtin.annealing import Annealing
-from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text
+from mdmkit.builtin.corpora import mdmkit_corpora
 from mdmkit.builtin.denoisers import Dit
-from mdmkit.builtin.evaluators import LastWord, MultipleChoice, Nelbo
+from mdmkit.builtin.evaluators import Duel, LastWord, MultipleChoice, Nelbo
 from mdmkit.builtin.mask_patterns import (
     BlueNoise,
     Clustered,
@@ -189,14 +189,17 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Nelbo(), {}),
         (Nelbo(draws=3), {}),
         (Nelbo(split="test", blocks=5), {}),
+        *((Nelbo(estimator=name, draws=2), {}) for name in ("count", "pairs", "time")),
+        (Nelbo(precision=0.05), {}),
+        (Duel(), {}),
+        *((Duel(order=order), {}) for order in ("confidence", "entropy", "left_to_right")),
+        (Duel(tokens_per_step=5), {}),
     ],
 }
 # by hook: components and the settings of their check, more than their modules give as examples;
 # corpora, trackers and some evaluators need files, which theirs make
 
-NEED_FILES = {
-    StateOfTheUnion, Text, Hub, Lm1b, Jsonl, TensorBoard, MultipleChoice, LastWord,
-}  # fmt: skip
+NEED_FILES = {*mdmkit_corpora().values(), Jsonl, TensorBoard, MultipleChoice, LastWord}
 
 CASES = [
     pytest.param(hook, component, settings, id=f"{hook}-{component}")

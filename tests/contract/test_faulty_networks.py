@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import pytest
@@ -182,6 +183,47 @@ class BoundSeesTheFuture(_Faulty):
 
         open_eyes.unembed = denoiser.unembed  # type: ignore[attr-defined]
         return self.inner.bound(open_eyes, batch, draws)
+
+
+@plant_objective("nll is 0 where nothing is masked")
+class NllEverywhere(_Faulty):
+    def nll(self, denoiser: Any, batch: Any, mask: Tensor) -> Tensor:
+        return self.inner.nll(denoiser, batch, torch.ones_like(mask))
+
+
+@plant_objective("does not look at masked tokens")
+class NllSeesWhatIsMasked(_Faulty):
+    def nll(self, denoiser: Any, batch: Any, mask: Tensor) -> Tensor:
+        rows = [
+            self.inner.nll(denoiser, batch, mask & (torch.arange(mask.shape[1]) == i))
+            for i in range(mask.shape[1])
+        ]
+        return torch.stack(rows).sum(0)
+
+
+@plant_objective("sums to 1")
+class NllOfHalf(_Faulty):
+    def nll(self, denoiser: Any, batch: Any, mask: Tensor) -> Tensor:
+        return self.inner.nll(denoiser, batch, mask) / 2
+
+
+@plant_objective("adds up to the bound")
+class NllUnderAFullMask(_Faulty):
+    def nll(self, denoiser: Any, batch: Any, mask: Tensor) -> Tensor:
+        return self.inner.nll(denoiser, batch, batch.scored()) * mask
+
+
+@plant_objective("does not look at masked tokens (exact: at later ones)", base=Autoregressive)
+class NllSeesTheFuture(_Faulty):
+    def nll(self, denoiser: Any, batch: Any, mask: Tensor) -> Tensor:
+        own = self.inner.nll(denoiser, batch, mask)
+        return own + mask * 0.01 * (batch.tokens[:, -1:] == 1)
+
+
+@plant_objective("adds up to the bound", base=Autoregressive)
+class NllOfNothing(_Faulty):
+    def nll(self, denoiser: Any, batch: Any, mask: Tensor) -> Tensor:
+        return mask.double() * math.log(self.inner.context.vocab.size - 1)
 
 
 # --- samplers

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from ..cli.commands import mdmkit
+from ..unit.evaluation.runs import make_run
 
 WORKER = """
 import json, os, sys
@@ -49,3 +55,87 @@ def test_two_ranks_find_what_one_finds(tmp_path):
         assert abs(found["value"] - number["value"]) < 1e-6 * number["value"]
         assert abs(found["stderr"] - number["stderr"]) < 1e-5 * number["stderr"]
     assert alone["provenance"]["tokens_scored"] == both[0]["provenance"]["tokens_scored"]
+
+
+# --- a saved run, by the command -----------------------------------------------------------
+
+COMMAND = """
+import sys
+import torch.distributed.checkpoint  # before the process group: it warns when imported after
+from mdmkit.cli import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+SUITE = """
+[protocol]
+evaluator = { use = "nelbo", split = "test", draws = 3 }
+[sets.own]
+[sets.lines]
+corpus = { use = "text", test = "lines.txt" }
+packing = { use = "wrapped" }
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("MDMKIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    Path("lines.txt").write_text("".join(f"{n}, {n + 1} and {n + 2}\n" for n in range(60)))
+    Path("two.toml").write_text(SUITE)
+    return make_run(tmp_path)
+
+
+def on_two(*arguments):
+    """What ``torchrun --nproc-per-node 2 -m mdmkit ARGUMENTS…`` leaves."""
+    Path("command.py").write_text(COMMAND)
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "command.py"]
+    return subprocess.run(
+        [sys.executable, *launch, *map(str, arguments)],
+        capture_output=True,
+        check=False,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def numbers(plain):
+    return {
+        (label, name, part): number[part]
+        for label, found in plain.items()
+        for name, number in found["measurements"].items()
+        for part in ("value", "stderr")
+    }
+
+
+def test_two_processes_evaluate_a_run_like_one(run):
+    alone = json.loads(mdmkit("eval", run, "--json").out)
+    done = on_two("eval", run, "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    both = json.loads(done.stdout)  # rank 0 alone has printed
+    assert numbers(both) == pytest.approx(numbers(alone), rel=1e-9)
+    assert {found["provenance"]["ranks"] for found in both.values()} == {2}
+    assert done.stderr.count("nelbo.json: replaced") == 1
+
+
+def test_two_processes_measure_a_suite_like_one(run):
+    alone = json.loads(mdmkit("eval", run, "--suite", "two.toml", "--json").out)["sets"]
+    path = run / "eval" / "two.json"
+    path.unlink()
+    mdmkit("eval", run, "--suite", "two.toml", "--only", "own")
+    done = on_two("eval", run, "--suite", "two.toml", "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    both = json.loads(done.stdout)["sets"]
+    assert numbers(both) == pytest.approx(numbers(alone), rel=1e-9)
+    assert [found["provenance"]["ranks"] for found in both.values()] == [1, 2]  # one was kept
+    assert done.stderr.count("own: kept") == 1
+    again = mdmkit("eval", "--replay", path)  # by one process
+    assert again.code == 0
+    assert "lines: ranks: 2 -> 1" in again.out
+
+
+def test_what_is_missing_ends_all_processes_and_is_said_once(run):
+    Path("lines.txt").unlink()
+    done = on_two("eval", run, "--suite", "two.toml")
+    assert done.returncode != 0
+    assert done.stderr.count("1 of 2 sets cannot be had") == 1
+    assert not (run / "eval").exists()

@@ -25,12 +25,12 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "embed_state_of_the_union.py
 
 
 def test_the_hook_names_them() -> None:
-    assert dict(mdmkit_corpora()) == {
+    assert {
         "state_of_the_union": StateOfTheUnion,
         "text": Text,
         "hub": Hub,
         "lm1b": Lm1b,
-    }
+    }.items() <= dict(mdmkit_corpora()).items()
 
 
 # --- the embedded corpus -------------------------------------------------------------------

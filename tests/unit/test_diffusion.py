@@ -14,6 +14,7 @@ from mdmkit.diffusion import (
     mask_tokens,
     masked_logits,
     masked_nll,
+    scattered,
     stratify,
     subs_log_probs,
     sum_by_row,
@@ -138,3 +139,14 @@ def test_a_subset_is_the_candidates_of_least_noise() -> None:
     among = torch.tensor([[True, False, True, True]])
     chosen = uniform_subset(noise, torch.tensor([2]), among)
     assert chosen.tolist() == [[True, False, False, True]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_scattered_values_stand_where_they_were_taken_from(dtype: torch.dtype) -> None:
+    where = torch.tensor([[False, True, True], [False, False, False], [True, False, True]])
+    values = torch.tensor([1, 2, 3, 4], dtype=dtype)
+    found = scattered(values, where)
+    assert found.dtype == dtype
+    assert found.tolist() == [[0, 1, 2], [0, 0, 0], [3, 0, 4]]
+    assert torch.equal(found[where], values)
+    assert scattered(values[:0], torch.zeros(2, 3, dtype=torch.bool)).tolist() == [[0, 0, 0]] * 2

@@ -16,13 +16,23 @@ REPOSITORY = PACKAGE.parent
 
 # A room imports from its own floor and the floors below it.
 FLOORS = (
-    {"values", "errors", "files", "options", "suggest", "problems", "scalars", "protocols"},
+    {
+        "values",
+        "errors",
+        "files",
+        "options",
+        "suggest",
+        "problems",
+        "scalars",
+        "protocols",
+        "shipped",
+    },
     {"annotations", "hookspecs", "diffusion", "draws", "learning_rate"},
     {"metrics_log", "validation_log", "environment"},
     {"contracts"},
     {"plugins", "choices"},
     {"structuring"},
-    {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema"},
+    {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema", "suites", "suite_sources"},
     {"network", "testing"},
     {"training", "evaluation", "comparison", "report"},
     {"cli"},

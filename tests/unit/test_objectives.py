@@ -10,10 +10,11 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from mdmkit.builtin.mask_patterns import ExactCount, Independent
-from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, shift_right
+from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal, shift_right
 from mdmkit.builtin.schedules import Cosine, Linear
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.builtin.weightings import Elbo, Flat, InverseT
+from mdmkit.diffusion import subs_log_probs
 from mdmkit.draws import StepDraws
 from mdmkit.testing import HashDenoiser, objective_context, random_batch
 from mdmkit.values import Batch, Vocabulary
@@ -241,7 +242,10 @@ def causal(vocab: Vocabulary = VOCAB) -> Any:
 
 def test_the_text_is_shifted_right() -> None:
     text = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    assert shift_right(text, 9).tolist() == [[9, 1, 2], [9, 4, 5]]
+    assert shift_right(Batch(tokens=text), 9).tolist() == [[9, 1, 2], [9, 4, 5]]
+    ids = torch.tensor([[7, 7, 8], [8, 9, 9]])  # no document is told the end of another
+    apart = shift_right(Batch(tokens=text, document_ids=ids), 9)
+    assert apart.tolist() == [[9, 1, 9], [9, 9, 5]]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +259,7 @@ def test_what_stands_in_front(special: dict[str, int], expected: int) -> None:
 def test_every_scored_token_is_predicted_once_with_weight_one() -> None:
     text = batch()
     noised = causal().corrupt(text, draws())
-    assert torch.equal(noised.inputs, shift_right(text.tokens, 0))
+    assert torch.equal(noised.inputs, shift_right(text, 0))
     assert torch.equal(noised.targets, text.tokens)
     assert torch.equal(noised.in_loss, text.scored())
     assert (noised.weights == 1).all()
@@ -273,3 +277,64 @@ def test_the_loss_over_its_denominator_is_the_exact_nll_per_token() -> None:
     per_token = float(bound.nats.sum() / bound.tokens.sum())
     assert float(loss.total) / float(noised.denominator) == pytest.approx(per_token, rel=1e-5)
     assert per_token > math.log(2)
+
+
+# --- the cross-entropy of each token
+
+
+def log_p_of(logits: Tensor, tokens: Tensor) -> Tensor:
+    """log p of the true tokens with the mask's logit at −∞, ``[B, L]`` float64."""
+    logits = logits.double().index_fill(-1, torch.tensor([VOCAB.mask_id]), -torch.inf)
+    return logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+
+
+@pytest.mark.parametrize("options", [MaskedDiffusion(), MixedCausal()])
+def test_nll_is_that_of_the_masked_tokens_given_the_visible_ones(options: Any) -> None:
+    text, denoiser = batch(), HashDenoiser(VOCAB.size)
+    objective = options.build(evolve(objective_context(), vocab=VOCAB, length=LENGTH))
+    mask = (torch.arange(ROWS * LENGTH).view(ROWS, LENGTH) % 3 == 1) & text.scored()
+    with torch.no_grad():
+        found = objective.nll(denoiser, text, mask)
+        xt = torch.where(mask, VOCAB.mask_id, text.tokens)
+        logits = denoiser(xt, attention=text.attention())
+    assert found.dtype == torch.float64
+    expected = -log_p_of(denoiser.unembed(logits), text.tokens) * mask
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    carried = subs_log_probs(denoiser.unembed(logits), xt, VOCAB.mask_id)
+    carried = carried.gather(-1, text.tokens[..., None])[..., 0].double()
+    torch.testing.assert_close(found, -carried, rtol=1e-5, atol=1e-5)  # 0 at visible ones
+
+
+@pytest.mark.parametrize(("schedule", "exponent"), [(Linear(), 1.0), (Cosine(), None)])
+def test_nll_tells_the_network_the_time_of_each_row_s_mask_rate(
+    schedule: Any, exponent: float | None
+) -> None:
+    told = []
+
+    class Listens(HashDenoiser):
+        def forward(self, tokens: Tensor, *, t: Tensor | None = None, **kwargs: Any) -> Tensor:
+            told.append(t)
+            return super().forward(tokens, t=t, **kwargs)
+
+    text = batch()
+    mask = torch.arange(LENGTH).expand(ROWS, -1) < 3
+    masked(noise_schedule=schedule).nll(Listens(VOCAB.size), text, mask & text.scored())
+    rate = (mask & text.scored()).sum(-1) / text.scored().sum(-1)
+    torch.testing.assert_close(
+        1 - schedule.alpha(told[0].double()), rate.double(), atol=1e-6, rtol=0
+    )
+    if exponent is not None:
+        torch.testing.assert_close(told[0], rate)
+
+
+def test_nll_of_next_token_prediction_only_picks_positions() -> None:
+    text, denoiser = batch(), HashDenoiser(VOCAB.size)
+    objective = Autoregressive().build(evolve(objective_context(), vocab=VOCAB, length=LENGTH))
+    with torch.no_grad():
+        every = objective.nll(denoiser, text, text.scored())
+        some = text.scored() & (torch.arange(LENGTH) % 2 == 0)
+        part = objective.nll(denoiser, text, some)
+        bound = objective.bound(denoiser, text, draws())
+    torch.testing.assert_close(part, every * some, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(bound.nats, every.sum(-1), rtol=1e-9, atol=0)
+    assert (every[~text.scored()] == 0).all()

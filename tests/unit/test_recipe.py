@@ -24,7 +24,8 @@ from mdmkit.recipe import (
     recipe_path,
     recipe_toml,
 )
-from mdmkit.recipe_files import copy_recipe, parse_overrides
+from mdmkit.recipe_files import parse_overrides
+from mdmkit.shipped import RECIPES
 
 CATALOGUE = load_catalogue({"MDMKIT_PLUGINS": "none"})
 MINIMAL = """
@@ -107,7 +108,7 @@ def test_missing_tables_and_keys_are_all_named(here: Path):
         "empty.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: "
         "hub, lm1b, state_of_the_union, text",
         "empty.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
-        "known: bert, bpe, json",
+        "known: bert, bpe, bytes, gpt2, json, text8",
         "empty.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",
         "empty.toml: [train] global_batch_size: missing; expected an integer",
     ]
@@ -517,15 +518,15 @@ def test_differing_keys_give_both_values():
 
 
 def test_a_shipped_recipe_is_copied_and_never_overwrites(here: Path):
-    assert copy_recipe("quickstart_bell", Path()) == Path("quickstart_bell.toml")
+    assert RECIPES.copy("quickstart_bell", Path()) == Path("quickstart_bell.toml")
     assert Path("quickstart_bell.toml").read_bytes() == recipe_path("quickstart_bell").read_bytes()
     assert load("quickstart_bell.toml") == load("quickstart_bell")
     before = Path("minimal.toml").read_bytes()
     for target in (Path("minimal.toml"), Path()):
         with pytest.raises(RecipeError, match="exists already"):
-            copy_recipe("quickstart_bell", target)
+            RECIPES.copy("quickstart_bell", target)
     assert Path("minimal.toml").read_bytes() == before
     with pytest.raises(RecipeError, match="cannot be written"):
-        copy_recipe("quickstart_bell", here / "no/such/folder.toml")
+        RECIPES.copy("quickstart_bell", here / "no/such/folder.toml")
     with pytest.raises(RecipeError, match="no shipped recipe"):
-        copy_recipe("nothing_like_it", Path())
+        RECIPES.copy("nothing_like_it", Path())

@@ -27,7 +27,7 @@ from mdmkit.recipe import (
     load_recipe,
     recipe_names,
 )
-from mdmkit.recipe_files import recipe_directory
+from mdmkit.recipe_files import recipe_path
 from mdmkit.recipe_schema import recipe_schema
 from mdmkit.structuring import make_converter
 
@@ -137,7 +137,7 @@ def test_every_reference_leads_somewhere_and_limits_nothing_beside_it() -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_and_what_they_resolve_to_are_valid(name: str) -> None:
-    written = tomllib.loads((recipe_directory() / f"{name}.toml").read_text(encoding="utf-8"))
+    written = tomllib.loads(recipe_path(name).read_text(encoding="utf-8"))
     resolved = dump_recipe(load_recipe(name, catalogue=BUILTIN), BUILTIN)
     for data in (written, resolved):
         assert [error.message for error in VALIDATOR.iter_errors(data)] == []

@@ -6,18 +6,64 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mdmkit.builtin.corpora.hub import Hub, Lm1b
+from attrs import evolve
+
+from mdmkit.builtin.corpora.hub import Hub
+from mdmkit.builtin.corpora.named import (
+    AgNews,
+    ArXiv,
+    FineWebEdu,
+    Lambada,
+    Lm1b,
+    OpenWebText,
+    Ptb,
+    PubMed,
+    TinyStories,
+    WikiText2,
+    WikiText103,
+)
 from mdmkit.builtin.corpora.state_of_the_union import StateOfTheUnion
 from mdmkit.builtin.corpora.text import Text
+from mdmkit.builtin.corpora.text8 import Text8
 from mdmkit.hookspecs import hookimpl
 
-__all__ = ["Hub", "Lm1b", "StateOfTheUnion", "Text", "mdmkit_corpora"]
+__all__ = [
+    "NAMED",
+    "Hub",
+    "Lm1b",
+    "StateOfTheUnion",
+    "Text",
+    "Text8",
+    "contract_examples",
+    "mdmkit_corpora",
+]
+
+NAMED: Mapping[str, type[Hub]] = {
+    "lm1b": Lm1b,
+    "openwebtext": OpenWebText,
+    "wikitext2": WikiText2,
+    "wikitext103": WikiText103,
+    "ptb": Ptb,
+    "ag_news": AgNews,
+    "lambada": Lambada,
+    "arxiv": ArXiv,
+    "pubmed": PubMed,
+    "fineweb_edu": FineWebEdu,
+    "tinystories": TinyStories,
+}
+"""Data sets on the hub by the names that the field knows them by."""
 
 
 @hookimpl
 def mdmkit_corpora() -> Mapping[str, type]:
     """The corpora of this package."""
-    return {"state_of_the_union": StateOfTheUnion, "text": Text, "hub": Hub, "lm1b": Lm1b}
+    return {
+        "state_of_the_union": StateOfTheUnion,
+        "text": Text,
+        "hub": Hub,
+        "text8": Text8,
+        **NAMED,
+    }
 
 
 def contract_examples(directory: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -32,4 +78,12 @@ def contract_examples(directory: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     train, test = (str(directory / f"{split}.txt") for split in splits["splits"])
     yield Text(train=train, test=test, document="blank_line"), splits
     yield Hub(dataset="owner/name", config="plain_text", path=copy), splits
-    yield Lm1b(path=copy), splits
+    (directory / "text8").write_bytes(b"abc def " * 25)
+    yield Text8(path=str(directory / "text8"), characters=200, piece=7), {}
+    for cls in NAMED.values():
+        corpus = cls()
+        file = directory / f"{cls.__name__}.csv"
+        file.write_text(f"{corpus.column}\none\ntwo\n")
+        split = corpus.file_split
+        whole: dict[str, Any] = {split: "whole"}  # a slice of some would ask for more rows
+        yield evolve(corpus, path=str(file), **whole), {"splits": (split,)}

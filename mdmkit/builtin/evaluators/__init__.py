@@ -8,16 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
+from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.nelbo import Nelbo
 from mdmkit.hookspecs import hookimpl
 
-__all__ = ["LastWord", "MultipleChoice", "Nelbo", "mdmkit_evaluators"]
+__all__ = ["Duel", "LastWord", "MultipleChoice", "Nelbo", "mdmkit_evaluators"]
 
 
 @hookimpl
 def mdmkit_evaluators() -> Mapping[str, type]:
     """The evaluators of this package."""
-    return {"nelbo": Nelbo, "multiple_choice": MultipleChoice, "last_word": LastWord}
+    return {
+        "nelbo": Nelbo,
+        "duel": Duel,
+        "multiple_choice": MultipleChoice,
+        "last_word": LastWord,
+    }
 
 
 def contract_examples(directory: Path) -> Iterator[Any]:

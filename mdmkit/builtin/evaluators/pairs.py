@@ -45,7 +45,7 @@ class PairDraws:
         The noise of all pairs never exists at once. In a group are consecutive draws of a block.
         """
         one = self.make(self.seed, self.step, torch.zeros(1, dtype=torch.int64), 1)
-        blocks, draws = self.blocks[self._place].tolist(), (self._draw // group).tolist()
+        blocks, draws = self.blocks[self.place].tolist(), (self.draw // group).tolist()
         return torch.cat(
             [
                 one.uniform(f"{stream}/block {block}/draw {draw}", *shape)
@@ -59,27 +59,33 @@ class PairDraws:
         Draw k of a block lies in the k-th n-th of (0, 1); which of the N strata in there it gets
         is a random permutation, so that each number by itself is uniform in its n-th.
         """
-        draw = self._draw // group
+        draw = self.draw // group
         draws, blocks = -(-len(self.order) // group), len(self.blocks)
-        index = draw * blocks + self.order[draw, self._place]
+        index = draw * blocks + self.order[draw, self.place]
         return self.make(self.seed, self.step, index, draws * blocks).strata(stream, kind)
 
+    def of(self, values: Tensor) -> Tensor:
+        """What the pairs have in a table ``[N, n]``: ``[B]``."""
+        return values[self.place, self.draw]
+
     @property
-    def _place(self) -> Tensor:
+    def place(self) -> Tensor:
+        """``[B]`` int64, at which place their blocks stand."""
         return self.rows // len(self.order)
 
     @property
-    def _draw(self) -> Tensor:
+    def draw(self) -> Tensor:
+        """``[B]`` int64, which draw of their blocks they are."""
         return self.rows % len(self.order)
 
 
-def shuffled(make: MakeDraws, seed: int, blocks: int, draws: int) -> Tensor:
+def shuffled(make: MakeDraws, seed: int, blocks: int, draws: int, step: int = 0) -> Tensor:
     """A random permutation of the blocks for each draw, ``[n, N]`` int64.
 
     Without it the first blocks would always have the lowest times, and the mean over a split that
     is not in random order would be biased.
     """
-    source = make(seed, 0, torch.arange(blocks), blocks)
+    source = make(seed, step, torch.arange(blocks), blocks)
     return torch.stack(
         [source.strata(f"order/draw {draw}", "iid").argsort() for draw in range(draws)]
     )

@@ -42,7 +42,7 @@ class LiveAutoregressive:
         """Shift the text; every scored token is in the loss with weight 1."""
         scored = batch.scored()
         return Noised(
-            inputs=shift_right(batch.tokens, self.context.vocab.start_id),
+            inputs=shift_right(batch, self.context.vocab.start_id),
             targets=batch.tokens,
             in_loss=scored,
             weights=torch.ones(scored.shape),
@@ -62,13 +62,22 @@ class LiveAutoregressive:
 
     def nll(self, denoiser: Denoiser, batch: Batch, mask: Tensor) -> Tensor:
         """The next-token cross-entropies of the tokens under ``mask``, ``[B, L]``."""
-        shifted = shift_right(batch.tokens, self.context.vocab.start_id)
+        mask = mask if batch.real is None else mask & batch.real
+        shifted = shift_right(batch, self.context.vocab.start_id)
         h = denoiser(shifted, attention=batch.attention(causal=True))
         logits = denoiser.unembed(h[mask])
         nll = masked_nll(logits, batch.tokens[mask], self.context.vocab.mask_id)
         return scattered(nll.double(), mask)
 
 
-def shift_right(tokens: Tensor, first: int) -> Tensor:
-    """``[B, L]`` with `first` in front and the last token gone: inputs of next-token prediction."""
-    return torch.cat([torch.full_like(tokens[:, :1], first), tokens[:, :-1]], dim=-1)
+def shift_right(batch: Batch, first: int) -> Tensor:
+    """Inputs of next-token prediction: the tokens ``[B, L]`` with `first` in front, the last gone.
+
+    Where attention stays inside documents, `first` stands at the beginning of each, so that none
+    is told the last token of the one before it.
+    """
+    tokens, documents = batch.tokens, batch.document_ids
+    shifted = torch.cat([torch.full_like(tokens[:, :1], first), tokens[:, :-1]], dim=-1)
+    if documents is not None:
+        shifted[:, 1:] = shifted[:, 1:].where(documents[:, 1:] == documents[:, :-1], first)
+    return shifted

@@ -15,6 +15,7 @@ from mdmkit.diffusion import (
     scattered,
     time_at_mask_rate,
     uniform_subset,
+    with_padding,
 )
 from mdmkit.options import option
 from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction, Stratification
@@ -61,15 +62,20 @@ class LiveMaskedDiffusion:
         rate = 1 - parts.noise_schedule.alpha(t)
 
         maskable, member = batch.scored(), draws.rows % self.group  # [B, L], [B]
+        noise = draws.uniform("mask", maskable.shape[-1], group=self.group)
         mask = parts.mask_pattern.mask(
             rate=rate,
-            noise=draws.uniform("mask", maskable.shape[-1], group=self.group),
+            noise=noise,
             row_noise=draws.uniform("mask/row", group=self.group),
             member=member,
             maskable=maskable,
             step=draws.step,
         )
         mask_count, token_count = mask.sum(-1).double(), maskable.sum(-1).double()
+        hidden = mask
+        if batch.padding_seen and batch.real is not None:
+            own = parts.mask_pattern.rate(rate, member, token_count)
+            hidden = mask | (~batch.real & (noise < own[:, None]))
         t, q = self._own_times(t, density.density(t), rate, member, token_count)
         alpha_t, dalpha_t = parts.noise_schedule.alpha(t), parts.noise_schedule.dalpha(t)
 
@@ -93,7 +99,7 @@ class LiveMaskedDiffusion:
             "sequence": torch.tensor(float(len(t)), dtype=torch.float64),
         }
         return Noised(
-            inputs=mask_tokens(batch.tokens, mask, parts.vocab.mask_id),
+            inputs=mask_tokens(batch.tokens, hidden, parts.vocab.mask_id),
             targets=batch.tokens,
             in_loss=mask,
             weights=weights.float(),
@@ -133,14 +139,20 @@ class LiveMaskedDiffusion:
         noise = draws.uniform("bound/mask", maskable.shape[-1]).to(batch.tokens.device)
         count = (u * token_count).ceil().long()  # uniform on 1..n
         mask = uniform_subset(noise, count, maskable)
+        if batch.padding_seen and batch.real is not None:
+            mask = with_padding(mask, noise, ~batch.real)
         nats = self.nll(denoiser, batch, mask).sum(-1) * token_count / count.clamp(min=1)
         return Bound(nats=nats, tokens=token_count, masked=count)
 
     def nll(self, denoiser: Denoiser, batch: Batch, mask: Tensor) -> Tensor:
-        """The masked cross-entropies ``[B, L]``, at the time whose mask rate is that of the row."""
+        """The masked cross-entropies ``[B, L]``, at the time whose mask rate is that of the row.
+
+        Padding under the mask is masked, but has no cross-entropy.
+        """
+        xt = mask_tokens(batch.tokens, mask, self.context.vocab.mask_id)
+        mask = mask if batch.real is None else mask & batch.real
         rate = mask.sum(-1).double() / batch.scored().sum(-1).clamp(min=1)
         t = time_at_mask_rate(self.context.noise_schedule.alpha, rate)
-        xt = mask_tokens(batch.tokens, mask, self.context.vocab.mask_id)
         h = denoiser(xt, t=t.float(), attention=batch.attention())
         nll = masked_nll(denoiser.unembed(h[mask]), batch.tokens[mask], self.context.vocab.mask_id)
         return scattered(nll.double(), mask)

@@ -95,7 +95,7 @@ class LiveMixedCausal:
         causal = causal_rows(share, draws, self.group)
         apart, scored = causal[:, None], batch.scored()
         masked = self.masked.corrupt(evolve(batch, maskable=scored & ~apart), draws)
-        shifted, predicted = shift_right(batch.tokens, parts.vocab.start_id), scored & apart
+        shifted, predicted = shift_right(batch, parts.vocab.start_id), scored & apart
 
         weight, tokens = self.options.causal_weight, predicted.sum(-1).double()  # [B]
         weights = torch.full_like(masked.weights, weight)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,24 @@ from mdmkit.protocols import Split
 
 TEXT = "the quick brown fox jumps over the lazy dog while seven wizards mix a black potion"
 WORDS = TEXT.split()
+
+
+ASK = """
+import json, sys
+from functools import partial
+from huggingface_hub import hf_file_system
+from mdmkit import DataError
+from mdmkit.builtin.corpora import Hub, Lm1b
+from mdmkit.data import remote
+remote._WAITS = (0.0, 0.0)
+hf_file_system.http_backoff = partial(hf_file_system.http_backoff, max_retries=0)
+corpus, split = (Hub if "dataset" in sys.argv[1] else Lm1b)(**json.loads(sys.argv[1])), sys.argv[2]
+try:
+    texts = list(corpus.documents(split))
+    print(json.dumps([texts, corpus.fingerprint(split), dict(corpus.describe(split))]))
+except DataError as error:
+    print(json.dumps(str(error)))
+"""
 
 
 @frozen(kw_only=True)
@@ -84,3 +106,23 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("MDMKIT_CACHE_DIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def ask(tmp_path: Path) -> Any:
+    """Reads a corpus in a process of its own, since the hub's client reads its address once."""
+
+    def read(address: str, split: str, offline: str = "0", **options: Any) -> Any:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        environment |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf")}
+        environment |= {"NO_PROXY": "127.0.0.1", "HF_HUB_OFFLINE": offline}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", ASK, json.dumps(options), split],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return json.loads(done.stdout)
+
+    return read

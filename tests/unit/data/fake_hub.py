@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+def parquet(texts: list[str]) -> bytes:
+    """A parquet file with a column of texts."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": texts}), file)
+    return file.getvalue()
+
+
+def nobody() -> str:
+    """An address at which nothing answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
 @contextmanager
-def serve(dataset: str, files: Mapping[str, bytes]) -> Iterator[str]:
-    """Serve `files` (path in the repository: content); yields the address."""
+def serve(
+    dataset: str,
+    files: Mapping[str, bytes],
+    *,
+    failures: int = 0,
+    requests: list[str] | None = None,
+) -> Iterator[str]:
+    """Serve `files` (path in the repository: content); yields the address.
+
+    Args:
+        dataset: ``owner/name``.
+        files: what it holds.
+        failures: how many requests for a part of a file are answered with an error first.
+        requests: takes the path and the range of each request for the content of a file.
+    """
 
     class Handler(_Handler):
         repository = dataset
         contents = files
+        left_to_fail = failures
+        asked = requests if requests is not None else []
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -35,6 +69,8 @@ def serve(dataset: str, files: Mapping[str, bytes]) -> Iterator[str]:
 class _Handler(BaseHTTPRequestHandler):
     repository: str
     contents: Mapping[str, bytes]
+    left_to_fail: int
+    asked: list[str]
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *arguments: object) -> None:
@@ -87,6 +123,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
             return
         content = self.contents[name]
+        part = self.headers.get("Range")
+        if self.command == "GET":
+            self.asked.append(f"{name} {part}")
+        if part is not None and self.left_to_fail:
+            type(self).left_to_fail -= 1
+            self._send(503, b"", {})
+            return
+        if part is not None:
+            start, stop = (int(end) for end in part.removeprefix("bytes=").split("-"))
+            stop = min(stop, len(content) - 1)
+            where = {"Content-Range": f"bytes {start}-{stop}/{len(content)}"}
+            self._send(206, content[start : stop + 1], where)
+            return
         self._send(200, content, {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": COMMIT})
 
     def _json(self, value: object) -> None:

@@ -39,7 +39,7 @@ def test_provenance_says_what_it_is(table: Any, corpus: Any) -> None:
         "split": "validation",
         "corpus_fingerprint": "1-validation",
         "tokenizer_fingerprint": tokenizer.fingerprint,
-        "packing": {"use": "wrapped", "eos": True},
+        "packing": {"use": "wrapped", "eos": True, "score_bos": True, "separator": "eos"},
         "length": 16,
         "blocks": len(blocks),
         "tokens": tokens,

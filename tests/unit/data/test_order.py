@@ -22,10 +22,10 @@ def test_an_epoch_has_every_block_once(blocks: int) -> None:
 
 
 def test_a_function_of_position_alone() -> None:
-    whole = block_rows(3, 1000, 0, 5000)
+    whole = block_rows(3, 1000, 0, 20_000)
     assert whole.dtype == torch.int64
-    pieces = [block_rows(3, 1000, start, start + 13) for start in range(0, 4992, 13)]
-    assert torch.equal(torch.cat(pieces), whole[: 384 * 13])
+    pieces = [block_rows(3, 1000, start, start + 13) for start in range(0, 19_994, 13)]
+    assert torch.equal(torch.cat(pieces), whole[: 1538 * 13])
     assert block_rows(3, 1000, 77, 77).shape == (0,)
 
 

@@ -12,8 +12,23 @@ import pytest
 
 from mdmkit import DataError
 from mdmkit.data.opening import contents_fingerprint, expand, kind_of
-from mdmkit.data.reading import Reading, read_documents
+from mdmkit.data.reading import Reading, documents_of, read_documents
 
+
+def zstd(content: bytes) -> bytes:
+    packed = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(packed, "zstd") as stream:
+        stream.write(content)
+    return packed.getvalue().to_pybytes()
+
+
+PACK = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".zst": zstd,
+}
 TEXT = "first line\nsecond line\n\n\nthird — “line”\n"
 
 
@@ -29,11 +44,10 @@ def read(path: Path, **options: str) -> list[str]:
         ("line", ["first line", "second line", "third — “line”"]),
     ],
 )
-@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".bz2"])
+@pytest.mark.parametrize("suffix", PACK)
 def test_text_documents(tmp_path: Path, documents: str, expected: list[str], suffix: str) -> None:
-    pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}[suffix]
     path = tmp_path / f"a.txt{suffix}"
-    path.write_bytes(pack(TEXT.encode()))
+    path.write_bytes(PACK[suffix](TEXT.encode()))
     assert read(path, documents=documents) == expected
 
 
@@ -50,6 +64,22 @@ def test_json_lines_with_another_column_and_empty_documents(tmp_path: Path) -> N
     rows = [{"body": "a\u2028b"}, {"body": ""}, {"body": "  "}, {"body": "c", "id": 2}]
     path.write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in rows) + "\n\n", "utf-8")
     assert read(path, column="body") == ["a\u2028b", "c"]
+
+
+def test_a_folder_of_all_kinds_plain_and_compressed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.zst").write_bytes(zstd(b"one"))
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b'id,text\n1,"two,\n2"\n2,\n'))
+    (tmp_path / "c.tsv").write_text("text\tid\nthree\t3\n")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/d.jsonl.bz2").write_bytes(bz2.compress(b'{"text": "four"}\n'))
+    pq.write_table(pa.table({"text": ["five", None]}), tmp_path / "e.parquet")
+    table = pa.table({"text": pa.array(["six", "", "seven"], pa.large_string())})
+    with pa.ipc.new_stream(tmp_path / "f.arrow", table.schema) as stream:
+        stream.write_table(table)
+    found = list(read_documents(expand(str(tmp_path), option="o"), Reading()))
+    assert found == ["one", "two,\n2", "three", "four", "five", "six", "seven"]
+    for name, first, rest in (("e.parquet", 1, [""]), ("b.csv.gz", 1, [""]), ("a.txt.zst", 1, [])):
+        assert list(documents_of(tmp_path / name, Reading(), first=first)) == rest
 
 
 def test_parquet_over_row_groups_with_nulls(tmp_path: Path) -> None:
@@ -108,11 +138,10 @@ def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
         read(path)
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+@pytest.mark.parametrize("suffix", list(PACK)[1:])
 def test_damaged_archives(tmp_path: Path, suffix: str) -> None:
-    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}[suffix]
     path = tmp_path / f"a.txt{suffix}"
-    path.write_bytes(pack(b"some text " * 1000)[:-8])
+    path.write_bytes(PACK[suffix](b"some text " * 1000)[:-8])
     with pytest.raises(DataError, match=r"a\.txt\."):
         read(path)
     path.write_bytes(b"no archive at all")

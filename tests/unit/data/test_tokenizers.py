@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from mdmkit import DataError
 from mdmkit.data.text_tokenizer import SpecialTokens, TextTokenizer, load_tokenizer, wrap
-from mdmkit.data.tokenizers import TOKENIZERS, Bert, Bpe, Json
+from mdmkit.data.tokenizers import TOKENIZERS, Bert, Bpe, Bytes, Gpt2, Json, Text8
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "##ly", "[", "]", "mask"]
 
@@ -234,7 +234,14 @@ def test_ids_with_gaps_count_up_to_the_largest(tmp_path: Path, listed: Any) -> N
 
 
 def test_the_catalogue() -> None:
-    assert dict(TOKENIZERS) == {"bpe": Bpe, "bert": Bert, "json": Json}
+    assert dict(TOKENIZERS) == {
+        "bpe": Bpe,
+        "bert": Bert,
+        "gpt2": Gpt2,
+        "bytes": Bytes,
+        "text8": Text8,
+        "json": Json,
+    }
 
 
 @pytest.mark.skipif(
@@ -252,3 +259,7 @@ def test_the_real_bert_vocabulary(listed: Any) -> None:
         103,
     )
     assert tokenizer.encode_batch(["Hello, world!"]) == [[7592, 1010, 2088, 999]]
+    # The Hugging Face course, chapter 2 ("Behind the pipeline").
+    known = "I've been waiting for a HuggingFace course my whole life."
+    ids = [1045, 1005, 2310, 2042, 3403, 2005, 1037, 17662, 12172, 2607, 2026, 2878, 2166, 1012]
+    assert tokenizer.encode_batch([known]) == [ids]

@@ -62,9 +62,10 @@ def test_provenance_is_complete(run):
         "ranks": 1,
         "checkpoint": {"step": 6, "ema": True},
         "run": {"name": "tiny", "recipe_hash": run.name.removeprefix("tiny-")},
-        "evaluator": {"use": "nelbo", "split": "test", "draws": 2, "blocks": 0},
     }
     assert {key: found[key] for key in expected} == expected
+    asked = {"use": "nelbo", "split": "test", "draws": 2, "blocks": 0, "estimator": "controlled"}
+    assert {key: found["evaluator"][key] for key in asked} == asked
     assert found["data"]["corpus"]["source"] == "local files"
     assert found["data"]["tokenizer_fingerprint"] == found["tokenizer_fingerprint"]
     assert found["data"]["corpus_fingerprint"]
@@ -111,7 +112,7 @@ def test_a_short_option_sets_the_split_of_all(run):
         ({"overrides": ["evaluators.nelbo.drwas=2"]}, "did you mean draws"),
         ({"overrides": ["evaluators.nelbo.draws=0"]}, "draws: expected a value >= 1"),
         ({"split": "tset"}, "--set.*split"),
-        ({"precision": "fp8"}, 'expected bf16 or fp32, got "fp8"'),
+        ({"dtype": "fp8"}, 'expected bf16 or fp32, got "fp8"'),
         ({"device": "gpu"}, "device: expected auto, cpu"),
     ],
 )
@@ -183,7 +184,8 @@ def test_validation_reads_as_many_blocks_as_the_recipe_says(run):
         )
 
     found = validate(recipe, context(0))
-    same = evaluate(run, overrides=["evaluators.nelbo.blocks=5", "evaluators.nelbo.draws=2"])
+    options = ("blocks=5", "draws=2", 'estimator="count"')
+    same = evaluate(run, overrides=[f"evaluators.nelbo.{option}" for option in options])
     assert found.nelbo == nelbo(same)
     assert found.table.nats.shape == (5, 2)
     again = validate(recipe, context(7))  # its seed is always the same
@@ -251,7 +253,7 @@ def test_the_autoregressive_run_is_exact_and_generates(tmp_path):
 
 
 def test_bf16_agrees_with_fp32_roughly(run):
-    precise, rough = (nelbo(evaluate(run, precision=p)).value for p in ("fp32", "bf16"))
+    precise, rough = (nelbo(evaluate(run, dtype=p)).value for p in ("fp32", "bf16"))
     assert rough == pytest.approx(precise, rel=0.02)
     assert rough != precise
     assert not torch.is_autocast_enabled("cpu")

@@ -1,0 +1,233 @@
+"""A suite and an open run brought together: every set measured, and kept as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from mdmkit.evaluation.driver import Result, measure
+from mdmkit.evaluation.evaluate import (
+    Progress,
+    evaluation_context,
+    labelled,
+    with_circumstances,
+)
+from mdmkit.evaluation.run import TrainedRun
+from mdmkit.evaluation.suite_file import (
+    SetRecord,
+    SuiteRecord,
+    hashed,
+    read_record,
+    settings_hash,
+    write_record,
+)
+from mdmkit.evaluation.suite_sets import (
+    ReadySet,
+    missing_error,
+    open_sets,
+    resolve,
+    same_everywhere,
+)
+from mdmkit.plugins import Catalogue
+from mdmkit.protocols import EvaluationContext
+from mdmkit.recipe import dump_recipe
+from mdmkit.suites import Suite, dump_suite, select
+from mdmkit.training.distributed import World, rank_zero_first
+
+
+@frozen(kw_only=True)
+class SuiteResult:
+    """What a run came to on a suite.
+
+    Attributes:
+        directory: of the run.
+        suite: that was measured, resolved for the run.
+        record: the same as plain data, with the numbers; what the file holds.
+        results: of the sets that were asked for, by label.
+        missing: by label, why a set could not be had.
+        kept: the labels whose numbers are from an earlier measurement of the same.
+        path: the file, or None where nothing was written.
+    """
+
+    directory: Path
+    suite: Suite
+    record: SuiteRecord
+    results: Mapping[str, Result]
+    missing: Mapping[str, str]
+    kept: Collection[str] = ()
+    path: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file holds, as plain JSON."""
+        return self.record.to_json()
+
+
+@frozen(kw_only=True, eq=False)
+class SuiteJob:
+    """A suite, resolved for a run that is open.
+
+    Attributes:
+        suite: the suite.
+        plain: the same as plain data.
+        trained, world, context: the run, and in which context its sets are measured.
+        facts: of the weights, for provenance.
+        settings: with which it is measured, as the file keeps them.
+    """
+
+    suite: Suite
+    plain: Mapping[str, Any]
+    trained: TrainedRun
+    world: World
+    context: EvaluationContext
+    facts: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        suite: Suite,
+        trained: TrainedRun,
+        world: World,
+        seed: int,
+        batch_size: int | None,
+        catalogue: Catalogue,
+    ) -> SuiteJob:
+        """Bring suite and run together.
+
+        Raises:
+            RecipeError: where they do not fit.
+        """
+        whole = resolve(suite, trained.recipe)
+        context = evaluation_context(
+            trained.recipe,
+            trained.live,
+            trained.tokenizer,
+            call=trained.call,
+            blocks=trained.blocks,
+            device=trained.device,
+            rank=world.rank,
+            world_size=world.size,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        settings = {
+            "seed": seed,
+            "checkpoint": trained.step,
+            "ema": trained.ema,
+            "dtype": trained.precision,
+            "batch_size": context.batch_size,
+            "sampler": dump_recipe(trained.recipe, catalogue)["sampler"],
+        }
+        return cls(
+            suite=whole,
+            plain=dump_suite(whole, catalogue),
+            trained=trained,
+            world=world,
+            context=context,
+            facts={**trained.facts, "weights_sha256": trained.weights_sha256()},
+            settings=settings,
+        )
+
+    def run(
+        self,
+        *,
+        only: Collection[str] = (),
+        allow_missing: bool = False,
+        path: Path | None = None,
+        progress: Progress | None = None,
+    ) -> SuiteResult:
+        """Measure the sets, and write the file after each.
+
+        Args:
+            only: the labels of the sets that are wanted; all by default.
+            allow_missing: go on without the sets that cannot be had.
+            path: the file, also read for what is measured already; None: nothing is kept.
+            progress: called as ``progress(label, done, total)``.
+        """
+        wanted = select(self.suite, only) if only else self.suite
+        earlier = self._earlier(path, wanted)
+        with rank_zero_first(self.world):
+            ready, missing = open_sets(wanted, self.trained, self.context)
+        same_everywhere(self.world.gather(missing))
+        if missing and not (allow_missing and ready):
+            raise missing_error(wanted.name, len(wanted.sets), missing)
+        record = SuiteRecord(
+            suite=self.plain,
+            settings=self.settings,
+            run=self.facts["run"],
+            sets={label: entry for label, entry in earlier.items() if label not in wanted.sets},
+            missing=missing,
+        )
+        for label in earlier.keys() & missing.keys():
+            self.trained.notify(f"{path}: what it says of {label} cannot be verified; dropped")
+        kept: list[str] = []
+        for label in list(ready):
+            opened = ready.pop(label)  # what a set needs is free again once it is done
+            data = hashed(opened.opened())
+            old = earlier.get(label)
+            if old is not None and old.data == data:
+                kept.append(label)
+                self.trained.notify(
+                    f"{label}: kept; the same was measured before ({path}; remove it to measure "
+                    "anew)"
+                )
+                new = old
+            else:
+                result = self._measure(opened, progress)
+                new = SetRecord(result=result, settings=self._settings_hash(label), data=data)
+            record = attrs.evolve(record, sets=self._in_order({**record.sets, label: new}))
+            if path is not None and self.world.rank == 0:
+                write_record(path, record)
+        if path is not None:
+            self.trained.notify(f"{path}: written")
+        return SuiteResult(
+            directory=self.trained.directory,
+            suite=wanted,
+            record=record,
+            results={
+                label: record.sets[label].result for label in wanted.sets if label in record.sets
+            },
+            missing=missing,
+            kept=kept,
+            path=path,
+        )
+
+    def _measure(self, opened: ReadySet, progress: Progress | None) -> Result:
+        label = opened.label
+        found = measure(opened.evaluation, label=label, progress=labelled(progress, label))
+        facts = {
+            "suite": self.suite.name,
+            "preset": self.suite.preset,
+            "set": self.plain["sets"][label],
+            **self.facts,
+        }
+        if opened.sources and "data" not in found.provenance:
+            facts["data"] = opened.opened()["blocks"]
+        return with_circumstances(found, opened.context, facts)
+
+    def _earlier(self, path: Path | None, wanted: Suite) -> dict[str, SetRecord]:
+        """What the file holds of this very measurement, as far as that is known without data."""
+        found: dict[str, SetRecord] = {}
+        if path is not None and path.exists() and self.world.rank == 0:
+            for label, old in read_record(path).sets.items():
+                same = label in self.suite.sets and old.settings == self._settings_hash(label)
+                if same:
+                    found[label] = old
+                elif label not in wanted.sets:
+                    self.trained.notify(
+                        f"{path}: what it says of {label} was measured otherwise; dropped"
+                    )
+        return self.world.share(found)
+
+    def _settings_hash(self, label: str) -> str:
+        facts = {**self.facts, "sampler": self.settings["sampler"]}
+        return settings_hash(
+            self.plain["sets"][label], facts, self.context.seed, self.context.device
+        )
+
+    def _in_order(self, sets: Mapping[str, SetRecord]) -> dict[str, SetRecord]:
+        return {label: sets[label] for label in self.suite.sets if label in sets}
