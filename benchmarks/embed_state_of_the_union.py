@@ -22,11 +22,11 @@ from typing import Any
 import mdmkit.data
 from mdmkit.builtin.corpora.state_of_the_union import (
     ARCHIVE,
-    FOLDER,
     PROVENANCE,
     RULE,
     split_of,
 )
+from mdmkit.data.shipped import FOLDER
 from mdmkit.files import write_atomic, write_json
 
 TARBALL_SHA256 = "ab03f909e80b99afe2aa74474f7ca53e976982efa9f8c77f2bf3c34f179c85c9"

@@ -104,6 +104,8 @@ def _misfits(entry: SuiteSet, recipe: Recipe) -> Iterator[str]:
             f"packing: needs a denoiser that supports {', '.join(sorted(missing))}; the run's "
             f"supports {supported}"
         )
+    if isinstance(entry.evaluator, Checked):
+        yield from (f"evaluator: {message}" for message in entry.evaluator.check(recipe))
 
 
 def _resolved(entry: SuiteSet, data: Data) -> SuiteSet:

@@ -17,10 +17,11 @@ import pytest
 from mdmkit import DataError
 from mdmkit.builtin.corpora import Hub, Lm1b, StateOfTheUnion, Text, mdmkit_corpora
 from mdmkit.builtin.corpora import state_of_the_union as module
+from mdmkit.data.shipped import FOLDER
 from mdmkit.protocols import Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-EMBEDDED = files("mdmkit.data").joinpath(module.FOLDER)
+EMBEDDED = files("mdmkit.data").joinpath(FOLDER)
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "embed_state_of_the_union.py"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from mdmkit import DataError
 from mdmkit.builtin.corpora import NAMED, Text8, mdmkit_corpora
+from mdmkit.data.rows import RowSource
 from mdmkit.protocols import Split
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -215,3 +217,20 @@ def test_text8_of_the_hub_must_be_whole(tmp_path: Path) -> None:
     write(tmp_path / "data/test-00000-of-00001.parquet", [PARTS["test"][:-1]])
     with pytest.raises(DataError, match=r"split test: 99 characters; expected 100"):
         list(text8(tmp_path).documents("test"))
+
+
+# --- the real thing, where it is at hand ---------------------------------------------------
+
+SHARED = os.environ.get("MDMKIT_SHARED_DATA", "")
+
+
+@pytest.mark.skipif(not SHARED, reason="MDMKIT_SHARED_DATA names no folder of real data sets")
+def test_real_files_have_as_many_rows_as_their_data_sets() -> None:
+    folder = Path(SHARED)
+    lambada = NAMED["lambada"](path=str(folder / "zeroshot/lambada_test.jsonl"))
+    assert len(list(lambada.documents("test"))) == 5153
+    for name, count, column in (("arc_easy", 570, "question"), ("piqa", 1838, "goal")):
+        path = str(folder / f"choice/{name}.validation.jsonl")
+        rows = list(RowSource(dataset=f"the/{name}", path=path).rows())
+        assert len(rows) == count
+        assert all(row.text(column) for row in rows)

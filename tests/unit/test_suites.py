@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mdmkit.builtin.corpora import Hub, StateOfTheUnion, Text
-from mdmkit.data.packing import Packed, Wrapped
+from mdmkit.data.packing import PACKINGS, Packed, Wrapped
 from mdmkit.errors import RecipeError
 from mdmkit.plugins import load_catalogue
 from mdmkit.suites import (
@@ -153,7 +153,7 @@ def test_every_problem_is_said_at_once_where_it_is_to_be_mended(here):
         "bad.toml: [sets.a] lenght: unknown key; did you mean length?",
         "bad.toml: [sets.a.corpus] dataset: missing; expected a string",
         'bad.toml: [protocol.packing] use: no packing "wrapd"; did you mean "wrapped"? '
-        "known: packed, wrapped",
+        f"known: {', '.join(sorted(PACKINGS))}",
         'bad.toml: [protocol.evaluator] drwas: unknown key for "nelbo"; did you mean draws?',
         "bad.toml: [sets.b] length: expected a value >= 2, got 1",
         'bad.toml: [sets.b.evaluator] split: expected "train" or "validation" or "test", got the '
@@ -229,3 +229,45 @@ def test_what_is_a_suite(here):
     assert is_suite("two.toml")
     assert not is_suite("recipe.toml")
     assert not is_suite("quickstart_bell")
+
+
+# --- what is shipped -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mdlm", "duo", "bd3lm"])
+def test_a_shipped_preset_is_one_draw_by_time_on_every_set(name):
+    suite = load("zero_shot", preset=name)
+    assert suite.preset == name
+    for entry in suite.sets.values():
+        assert entry.packing == Wrapped(
+            eos=name == "mdlm", score_bos=name != "bd3lm", separator="bos"
+        )
+        found = entry.evaluator
+        assert (found.estimator, found.sampling_eps, found.draws) == ("time", 1e-3, 1)
+    assert {e.evaluator.split for e in suite.sets.values()} == {"validation", "test"}
+    ours = load("zero_shot").sets["ptb"]
+    assert ours.evaluator.estimator != "time"
+    assert ours.packing == Wrapped(eos=True)
+
+
+def test_a_preset_leaves_other_evaluators_and_own_packings_alone():
+    assert load("downstream", preset="mdlm").sets["piqa"].evaluator == (
+        load("downstream").sets["piqa"].evaluator
+    )
+    lm1b = load("lm1b", preset="mdlm").sets
+    assert lm1b["sentences"].packing == load("lm1b").sets["sentences"].packing
+    assert lm1b["packed"].packing == Wrapped(separator="bos")
+
+
+def test_one_file_is_the_split_that_the_evaluator_reads(here):
+    (here / "x.jsonl").write_text("{}")
+    (here / "folder").mkdir()
+    suite = load("zero_shot", sources={"lm1b": "x.jsonl", "ptb": "x.jsonl", "arxiv": "folder"})
+    sets = suite.sets
+    assert (sets["lm1b"].corpus.file_split, sets["ptb"].corpus.file_split) == (
+        "test", "validation",
+    )  # fmt: skip
+    assert sets["lm1b"].corpus.path == str(here / "x.jsonl")
+    assert sets["arxiv"].corpus.path == str(here / "folder")
+    task = load("downstream", sources={"piqa": "x.jsonl"}).sets["piqa"]
+    assert (task.corpus, task.evaluator.path) == (None, str(here / "x.jsonl"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import evolve
 
+from mdmkit.builtin.corpora.embedded import Embedded
 from mdmkit.builtin.corpora.hub import Hub
 from mdmkit.builtin.corpora.named import (
     AgNews,
@@ -29,6 +30,7 @@ from mdmkit.hookspecs import hookimpl
 
 __all__ = [
     "NAMED",
+    "Embedded",
     "Hub",
     "Lm1b",
     "StateOfTheUnion",
@@ -59,6 +61,7 @@ def mdmkit_corpora() -> Mapping[str, type]:
     """The corpora of this package."""
     return {
         "state_of_the_union": StateOfTheUnion,
+        "embedded": Embedded,
         "text": Text,
         "hub": Hub,
         "text8": Text8,
@@ -69,6 +72,7 @@ def mdmkit_corpora() -> Mapping[str, type]:
 def contract_examples(directory: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """What `mdmkit.testing` tries: the embedded text, and small files in place of the hub's."""
     yield StateOfTheUnion(), {"splits": ("train", "validation", "test"), "documents": 10}
+    yield Embedded(text="bible"), {"splits": ("test",), "documents": 10}
     for split in ("train", "test"):
         folder = directory / "copy" / "plain_text" / split
         folder.mkdir(parents=True)

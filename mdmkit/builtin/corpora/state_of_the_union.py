@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import lzma
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from typing import Any
 
 from attrs import frozen
 
-from mdmkit.errors import DataError
+from mdmkit.data.shipped import archive_of, provenance_of, read_documents, read_provenance
 from mdmkit.protocols import Split
 
-FOLDER = "embedded"
-ARCHIVE = "state_of_the_union.jsonl.xz"
-PROVENANCE = "state_of_the_union.provenance.json"
+NAME = "state_of_the_union"
+ARCHIVE = archive_of(NAME)
+PROVENANCE = provenance_of(NAME)
 
 HELD_OUT_YEARS = (range(1797, 1817), range(2009, 2017))
 RULE = (
@@ -51,8 +48,7 @@ class StateOfTheUnion:
         Raises:
             DataError: where the shipped file is not the one that was shipped.
         """
-        for line in _read(_provenance()).strip().split("\n"):
-            speech = json.loads(line)
+        for speech in read_documents(NAME, _provenance()):
             if split_of(speech["year"]) == split:
                 yield speech["text"]
 
@@ -75,18 +71,4 @@ class StateOfTheUnion:
 
 
 def _provenance() -> dict[str, Any]:
-    text = files("mdmkit.data").joinpath(FOLDER, PROVENANCE).read_text(encoding="utf-8")
-    provenance: dict[str, Any] = json.loads(text)
-    return provenance
-
-
-def _read(provenance: Mapping[str, Any]) -> str:
-    """The shipped JSON lines, verified before they are unpacked."""
-    content = files("mdmkit.data").joinpath(FOLDER, ARCHIVE).read_bytes()
-    found, expected = hashlib.sha256(content).hexdigest(), provenance["xz"]["sha256"]
-    if found != expected:
-        raise DataError(
-            f"{ARCHIVE}: the embedded corpus is damaged: its sha256 is {found}, expected "
-            f"{expected}; install mdmkit again"
-        )
-    return lzma.decompress(content).decode("utf-8")
+    return read_provenance(NAME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from attrs import frozen
@@ -70,6 +70,8 @@ class Duel:
     default), confidence (probability of the likeliest), entropy (lowest) or left_to_right; ties go
     to the left.
     """
+
+    chief: ClassVar[tuple[str, ...]] = ("nll_per_token", "ppl", "bits_per_byte")
 
     split: Split = option("validation", doc="which split: train, validation or test")
     blocks: int = option(0, ge=0, doc="so many blocks, evenly spaced over the split; 0: all")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from attrs import field, frozen
@@ -52,6 +52,8 @@ class Nelbo:
     added until draws_stderr, relative to the NELBO, is no larger. More draws do not lower the rest
     of ``stderr``: that takes more text.
     """
+
+    chief: ClassVar[tuple[str, ...]] = ("nelbo_per_token", "ppl", "bits_per_byte")
 
     split: Split = option("validation", doc="which split: train, validation or test")
     draws: int = option(1, ge=1, doc="masks a block; an exact objective needs one")
