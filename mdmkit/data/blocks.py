@@ -226,6 +226,7 @@ def _provenance(data: DataTable, split: Split, store: TokenStore, cut: Cut) -> d
         "tokens": store.counts.tokens,
         "documents": store.counts.documents,
         "documents_without_tokens": store.counts.without_tokens,
+        "empty_documents": store.counts.empty,
         "dropped_tokens": cut.dropped,
         **cut.facts,
         "utf8_bytes": store.counts.utf8_bytes,

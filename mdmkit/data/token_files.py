@@ -32,16 +32,19 @@ class Counts:
     """How much text a store holds.
 
     Attributes:
-        documents: those with at least one token of their own.
+        documents: those that are in it, with at least one token, of their own or around them.
         tokens: all ids, the special ones around documents included.
         utf8_bytes: of the documents' text.
-        without_tokens: documents of which the tokenizer made nothing; they are left out.
+        without_tokens: documents of which the tokenizer made nothing, and around which there is
+            nothing, either; they are left out.
+        empty: documents that have only what is around them.
     """
 
     documents: int
     tokens: int
     utf8_bytes: int
     without_tokens: int
+    empty: int = 0
 
 
 @frozen(kw_only=True)

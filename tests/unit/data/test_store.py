@@ -473,9 +473,25 @@ def test_old_leftovers_are_removed_and_young_ones_kept(tmp_path: Path, listed: A
 
 
 def test_documents_without_tokens_are_counted(tmp_path: Path, listed: Any) -> None:
-    store = opened(tmp_path, listed(train=["w3 w4", " ", "w5"]))
-    assert store.tokens.tolist() == [3, 4, 1, 5, 1]
-    assert (store.counts.documents, store.counts.without_tokens) == (2, 1)
+    corpus = listed(train=["w3 w4", " ", "w5", "\t"])
+    store = opened(tmp_path, corpus, frame=Frame())
+    assert store.tokens.tolist() == [3, 4, 5]
+    assert (store.counts.documents, store.counts.without_tokens, store.counts.empty) == (2, 2, 0)
+
+
+def test_documents_without_tokens_are_framed_like_any_other(tmp_path: Path, listed: Any) -> None:
+    store = opened(tmp_path, listed(train=["w3 w4", " ", "w5", "\t"]))
+    assert store.tokens.tolist() == [3, 4, 1, 1, 5, 1, 1]
+    assert store.offsets.tolist() == [0, 3, 4, 6, 7]
+    assert (store.counts.documents, store.counts.without_tokens, store.counts.empty) == (4, 0, 2)
+    every = np.arange(7)
+    assert store.document_at(every).tolist() == [0, 0, 0, 1, 2, 2, 3]
+    found = store.bytes_between(every, every + 1).tolist()
+    assert found == [2.5, 2.5, 0, 0, 2, 0, 0]  # white space that is no token is no text
+    assert sum(found) == store.counts.utf8_bytes
+
+
+def test_a_corpus_without_tokens(tmp_path: Path, listed: Any) -> None:
     with pytest.raises(DataError, match="the tokenizer made nothing out of any document"):
         opened(tmp_path, listed(train=[" ", "\n"], version="2"))
 
@@ -526,7 +542,7 @@ def test_bytes_of_ranges_add_up_to_the_text(tmp_path: Path, listed: Any) -> None
     written = [*texts(40), "w3 ünbekannt é w4", " "]
     frame = Frame(before=(1, 1), after=(1,))
     store = opened(tmp_path, listed(train=written), frame=frame)
-    sizes = [len(t.encode()) for t in written[:-1]]
+    sizes = [*(len(t.encode()) for t in written[:-1]), 0]  # the last is no token
     assert np.diff(store.utf8_bytes).tolist() == sizes
     assert store.counts.utf8_bytes == sum(sizes)
 
@@ -535,9 +551,10 @@ def test_bytes_of_ranges_add_up_to_the_text(tmp_path: Path, listed: Any) -> None
     each = np.arange(store.counts.tokens)
     of_token = store.bytes_between(each, each + 1)
     assert of_token.sum() == pytest.approx(sum(sizes))
-    for document, size in enumerate(sizes):
+    for document, size in enumerate(sizes[:-1]):
         own = of_token[store.offsets[document] : store.offsets[document + 1]]
         assert own[[0, 1, -1]].tolist() == [0, 0, 0]
         assert own[2:-1] == pytest.approx(np.full(len(own) - 3, size / (len(own) - 3)))
+    assert of_token[-3:].tolist() == [0, 0, 0]
     last = np.array([store.counts.tokens])
     assert store.bytes_between(last, last).tolist() == [0]
