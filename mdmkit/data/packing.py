@@ -92,9 +92,7 @@ class Wrapped:
     """
 
     eos: bool = option(True, doc="also put EOS after each document, inside the blocks")
-    score_bos: bool = option(
-        True, doc="mask and count BOS like any token; BD3-LM does neither"
-    )
+    score_bos: bool = option(True, doc="mask and count BOS like any token; BD3-LM does neither")
     separator: Literal["eos", "bos"] = option("eos", doc="which token stands where EOS should")
 
     def frame(self, vocab: Vocabulary) -> Frame:
