@@ -104,7 +104,7 @@ def _misfits(entry: SuiteSet, recipe: Recipe) -> Iterator[str]:
             f"packing: needs a denoiser that supports {', '.join(sorted(missing))}; the run's "
             f"supports {supported}"
         )
-    if isinstance(entry.evaluator, Checked):
+    if hasattr(entry.evaluator, "check"):
         yield from (f"evaluator: {message}" for message in entry.evaluator.check(recipe))
 
 
