@@ -17,6 +17,7 @@ from mdmkit.data.detokenizers import detokenized
 from mdmkit.data.packing import PACKINGS, Cut, PackingOptions
 from mdmkit.data.store import TokenStore, open_store
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
+from mdmkit.data.tokenization import Watch
 from mdmkit.data.tokenizers import TOKENIZERS, TokenizerOptions
 from mdmkit.errors import DataError
 from mdmkit.protocols import BlockSource, Corpus, Split, Tokenizer
@@ -57,10 +58,12 @@ class TokenBlocks:
     Attributes:
         vocab_size: V.
         provenance: what the blocks are, as plain JSON.
+        folder: where the tokens are on disk.
     """
 
     vocab_size: int
     provenance: Mapping[str, Any]
+    folder: Path | None
     _cut: Cut
 
     def __len__(self) -> int:
@@ -125,6 +128,8 @@ def open_blocks(
     *,
     tokenizer: Tokenizer,
     notify: Notify = ignore,
+    watch: Watch | None = None,
+    workers: int | None = None,
     cache_dir: Path | None = None,
 ) -> TokenBlocks:
     """The blocks of a split, tokenizing it first where that was not done before.
@@ -134,6 +139,8 @@ def open_blocks(
         split: ``train``, ``validation`` or ``test``.
         tokenizer: of the run.
         notify: is told of what takes long, and of damage in the cache.
+        watch: is told how far tokenization is; by default `notify` is, now and then.
+        workers: processes that tokenize; None for one a core. The blocks are the same.
         cache_dir: instead of ``MDMKIT_CACHE_DIR``.
 
     Raises:
@@ -146,6 +153,9 @@ def open_blocks(
         data.packing.frame(tokenizer.vocab),
         root=cache_root(cache_dir),
         notify=notify,
+        watch=watch,
+        workers=workers,
+        about={"tokenizer": _named(data.tokenizer, TOKENIZERS)},
     )
     cut = data.packing.cut(store, data.length, tokenizer.vocab)
     if len(cut) == 0:
@@ -157,6 +167,7 @@ def open_blocks(
     return TokenBlocks(
         vocab_size=tokenizer.vocab.size,
         provenance=_provenance(data, split, store, cut),
+        folder=store.folder,
         cut=cut,
     )
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 import mdmkit
 from mdmkit.data.frames import receive, send
 from mdmkit.data.text_tokenizer import TextTokenizer
-from mdmkit.errors import DataError, MdmkitError
+from mdmkit.errors import DataError
 from mdmkit.protocols import Tokenizer
 
 _CHUNK_CHARACTERS = 1 << 20  # bounds the memory of tokenization, together with the next
@@ -57,12 +57,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> Encoded:
     Raises:
         DataError: where the tokenizer cannot.
     """
-    try:
-        found = tokenizer.encode_batch(texts)
-    except MdmkitError:
-        raise
-    except Exception as error:  # the library raises the base class itself
-        raise DataError(f"the tokenizer cannot encode a document: {error}") from error
+    found = tokenizer.encode_batch(texts)
     lengths = np.array([len(ids) for ids in found], dtype=np.int64)
     tokens = np.fromiter(chain.from_iterable(found), dtype=np.int64, count=int(lengths.sum()))
     sizes = np.array([len(text.encode()) for text in texts], dtype=np.int64)

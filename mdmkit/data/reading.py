@@ -90,7 +90,8 @@ def _sliced(files: Sequence[File], how: Reading) -> Iterator[str]:
             place += 1
     if place < max(start, stop or 0):
         raise DataError(
-            f"{how.rows.name}{how.rows.rows}: there are only {place} rows in {names_of(files)}"
+            f"{how.rows.name}{how.rows.rows}: there are only {place} rows in {names_of(files)}; "
+            f"{how.rows.name} alone stands for all of them"
         )
 
 

@@ -86,5 +86,8 @@ class SplitSlice:
     def _row(self, end: int, total: int) -> int:
         row = round(end * total / 100) if self.percent else end
         if abs(row) > total:
-            raise DataError(f"{self.name}{self.rows}: there are only {total} rows")
+            raise DataError(
+                f"{self.name}{self.rows}: there are only {total} rows; {self.name} alone stands "
+                "for all of them"
+            )
         return row + total if row < 0 else row

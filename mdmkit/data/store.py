@@ -51,6 +51,7 @@ class TokenStore:
         counts: how much it is.
         corpus_fingerprint, tokenizer_fingerprint: what it was made from.
         file: where the tokens are; None where they are in memory.
+        folder: of the store; None where there is none.
     """
 
     tokens: NDArray[Any]
@@ -61,6 +62,7 @@ class TokenStore:
     corpus_fingerprint: str
     tokenizer_fingerprint: str
     file: MappedFile | None = None
+    folder: Path | None = None
 
     def expect(self, starts: NDArray[np.int64], width: int) -> None:
         """Have ``width`` tokens from each of the places ``starts [n]`` read from the disk.
@@ -189,6 +191,7 @@ def _read(folder: Path, made_from: Mapping[str, Any]) -> TokenStore:
         offsets=MappedFile(folder / OFFSETS, np.dtype("<i8")).array,
         utf8_bytes=MappedFile(folder / UTF8_BYTES, np.dtype("<i8")).array,
         file=tokens,
+        folder=folder,
         frame=Frame(**{side: tuple(ids) for side, ids in made_from["frame"].items()}),
         counts=filled.counts,
         corpus_fingerprint=made_from["corpus_fingerprint"],

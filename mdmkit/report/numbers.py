@@ -40,10 +40,26 @@ def duration(seconds: float) -> str:
 
     >>> duration(7.4), duration(83), duration(7384)
     ('7s', '1m23s', '2h03m')
+    >>> duration(3 * 86400 + 5 * 3600)
+    '3d05h'
     """
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def size(octets: int) -> str:
+    """An amount of bytes.
+
+    >>> size(812), size(24_310), size(3_200_000_000)
+    ('812 B', '24.3 kB', '3.2 GB')
+    """
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if octets >= unit:
+            return f"{octets / unit:.1f} {name}"
+    return f"{octets} B"

@@ -164,7 +164,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         tokenizer = _tokenizer(recipe, directory, world, reporter)
         blocks = _opener(recipe, tokenizer, reporter)
         # All text that the run will ask for: what is missing is missed before the training.
-        splits = {split: blocks(split) for split in _splits(recipe)}
+        splits = {split: blocks(split) for split in splits_of(recipe)}
     vocab, options = tokenizer.vocab, recipe.train
     learning_rate = learning_rate_fraction(recipe.learning_rate, options.steps)
     facts = RunFacts(
@@ -229,7 +229,7 @@ def _tokenizer(recipe: Recipe, directory: Path, world: World, reporter: Reporter
     return tokenizer
 
 
-def _splits(recipe: Recipe) -> list[Split]:
+def splits_of(recipe: Recipe) -> list[Split]:
     """The splits that training and the evaluators (those with an option ``split``) read."""
     evaluated = [getattr(evaluator, "split", None) for evaluator in recipe.evaluators.values()]
     return [split for split in SPLITS if split in ("train", "validation", *evaluated)]

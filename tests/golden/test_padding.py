@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from attrs import evolve
+from attrs import evolve, frozen
 
+from mdmkit.builtin.evaluators.nelbo.designs import DESIGNS, Ask
 from mdmkit.builtin.mask_patterns import ExactCount, Independent, Mirrored
 from mdmkit.builtin.objectives import MaskedDiffusion
 from mdmkit.builtin.schedules import Cosine, Linear
@@ -94,3 +95,44 @@ def test_padding_is_masked_at_the_rate_of_its_row(case: Any) -> None:
     masked = (noised.inputs[:, ~REAL] == 3).double().mean(-1)
     assert float((masked - noised.t).mean()) == pytest.approx(0, abs=0.02)
     assert float(torch.corrcoef(torch.stack([masked, noised.t.double()]))[0, 1]) > 0.5
+
+
+@frozen(kw_only=True)
+class Given:
+    """Draws that are handed their numbers."""
+
+    u: torch.Tensor
+    noise: torch.Tensor
+    draw: torch.Tensor
+
+    def of(self, times: torch.Tensor) -> torch.Tensor:
+        return times
+
+    def uniform(self, stream: str, *shape: int, group: int = 1) -> torch.Tensor:
+        return self.noise
+
+    def strata(self, stream: str, kind: str, *, group: int = 1) -> torch.Tensor:
+        return self.u
+
+
+@pytest.mark.parametrize(
+    ("name", "draw"), [("controlled", 0), ("pairs", 0), ("pairs", 1), ("time", 0)]
+)
+def test_the_designs_of_the_evaluator_at_random(case: Any, name: str, draw: int) -> None:
+    count = 200_000
+    generator = torch.Generator().manual_seed(7)
+    u = torch.rand(count, generator=generator, dtype=torch.float64)
+    noise = torch.rand(count, case.length, generator=generator)
+    every: Any = Given(u=u, noise=noise, draw=torch.full((count,), draw))
+    design = DESIGNS[name].masks
+    assert design is not None
+    real = REAL.expand(count, -1)
+    made = design(
+        Ask(scored=real, draws=every, times=u, schedule=Linear(), sampling_eps=0.0, padding=~real)
+    )
+    powers = 2 ** torch.arange(case.length - 1, -1, -1)  # a mask to its place in case.masks
+    ce = (log_p(case) * (case.masks & REAL)).sum(-1)[(made.mask * powers).sum(-1)]
+    found = made.factor * ce
+    error = float(found.std()) / math.sqrt(count)
+    assert abs(float(found.mean()) - expected(case)) < 4 * error
+    assert error < 0.01 * expected(case)

@@ -143,6 +143,9 @@ def test_the_walk_sees_what_it_should(tmp_path: Path):
         (["plugins"], ["datasets", "torchmetrics", "pytest"]),
         (["schema"], ["datasets", "torchmetrics", "jsonschema", "tensorboard", "pytest"]),
         (["recipes"], ["torch", "datasets", "torchmetrics"]),
+        (["data", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
+        (["data", "prepare", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
+        (["data", "list"], ["torch", "datasets", "torchmetrics", "tokenizers"]),
     ],
     ids=lambda value: " ".join(value),
 )

@@ -20,8 +20,8 @@ SHARED = os.environ.get("MDMKIT_SHARED_DATA")
 
 # --- made-up files
 
-PIECES = [*"abcelnoth", "\u0120", "th", "the", "\u0120the", "on", "\u0120on", "<|endoftext|>"]
-MERGES = "#version: 0.2\nt h\nth e\n\u0120 the\no n\n\u0120 on\n"
+PIECES = [*"abcelnoth", "\u0120", "th", "the", "\u0120the", "on", "\u0120on", "to", "<|endoftext|>"]
+MERGES = "#version: 0.2\nt h\nth e\n\u0120 the\no n\n\u0120 on\nt o\n"
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def folder(tmp_path: Path) -> Path:
 def test_merges_are_applied_in_their_order(folder: Path, listed: Any) -> None:
     tokenizer = Gpt2(path=str(folder)).build(listed())
     vocab = tokenizer.vocab
-    assert (vocab.size, vocab.mask_id) == (17, 16)
+    assert (vocab.size, vocab.mask_id) == (18, 17)
     assert vocab.bos_id == vocab.eos_id == PIECES.index("<|endoftext|>")
     assert vocab.pad_id is None
-    text = "the nth cat on the tent"
+    text = "the nth cat on the tent ton"
     (ids,) = tokenizer.encode_batch([text])
     spelt = ["the", "\u0120", "n", "th", "\u0120", "c", "a", "t", "\u0120on", "\u0120the"]
-    spelt += ["\u0120", "t", "e", "n", "t"]
+    spelt += ["\u0120", "t", "e", "n", "t", "\u0120", "t", "on"]
     assert [PIECES[i] for i in ids] == spelt
     assert tokenizer.decode([*ids, vocab.mask_id]) == f"{text}<|mask|>"
     assert vocab.eos_id not in tokenizer.encode_batch(["<|eoetoet|>", "on<|endoftext|>the"])[1]
@@ -124,7 +124,7 @@ def test_gpt2_from_the_hub(hub: Any, folder: Path, listed: Any) -> None:
 def test_a_json_from_the_hub_at_a_revision(hub: Any, folder: Path, listed: Any) -> None:
     tokenizer = Json(repo="some/one", revision="v1", eos="<|endoftext|>").build(listed())
     assert hub == [("some/one", "tokenizer.json", "v1")]
-    assert tokenizer.vocab.size == 17
+    assert tokenizer.vocab.size == 18
     with pytest.raises(DataError, match=r"some/one: the hub did not deliver: 404.*tokenizer\.path"):
         Json(repo="some/one", revision="gone").build(listed())
 
@@ -159,7 +159,7 @@ def test_what_was_fetched_before_is_used_without_the_hub(
     with pytest.raises(DataError, match="cannot be reached: no network, and it was not fetched"):
         Gpt2().build(listed())  # one of two files is not enough
     known["merges.txt"] = str(folder / "merges.txt")
-    assert Gpt2().build(listed()).vocab.size == 17
+    assert Gpt2().build(listed()).vocab.size == 18
 
 
 def test_a_json_is_somewhere() -> None:

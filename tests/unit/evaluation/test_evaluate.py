@@ -48,7 +48,12 @@ def test_every_evaluator_of_the_recipe_is_run_and_kept(run):
     assert list(results) == ["nelbo", "twice"]
     for label, result in results.items():
         assert json.loads((run / "eval" / f"{label}.json").read_text()) == result.to_json()
-        assert set(result.measurements) == {"nelbo_per_token", "bits_per_token", "ppl"}
+        assert set(result.measurements) == {
+            "nelbo_per_token",
+            "bits_per_token",
+            "bits_per_byte",
+            "ppl",
+        }
 
 
 def test_provenance_is_complete(run):

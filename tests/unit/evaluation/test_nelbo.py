@@ -223,6 +223,30 @@ def test_the_error_of_the_draws_is_the_spread_over_seeds(make_context, options):
     assert 0.85 < claimed / spread < 1.35  # a little too large, for what is left of the strata
 
 
+def test_the_second_of_a_pair_masks_what_the_first_left_visible(make_context):
+    live = Nelbo(draws=4, estimator="pairs").build(make_context(random_blocks(9), batch_size=7))
+    for index in range(len(live)):
+        live.update(index)
+    masked = live.by_pair().masked.view(9, 2, 2)
+    together = masked.sum(-1)
+    assert torch.equal(together, torch.where(masked[..., 0] == LENGTH, 2.0 * LENGTH, LENGTH))
+    assert len(masked[..., 0].unique()) > 2
+
+
+@pytest.mark.parametrize("estimator", ["controlled", "count", "time"])
+def test_another_round_has_other_masks(make_context, estimator):
+    live = Nelbo(estimator=estimator).build(make_context(random_blocks(9)))
+    live.add_round()
+    rows = torch.arange(9)
+    first, second = (part.draws(rows).uniform("mask", LENGTH) for part in live.rounds)
+    assert not (first == second).any()
+    for index in range(len(live)):
+        live.update(index)
+    masked = live.by_pair().masked
+    assert masked.shape == (9, 2)
+    assert not torch.equal(masked[:, 0], masked[:, 1])
+
+
 def test_one_draw_does_not_show_its_error(make_context):
     for options in (Nelbo(), Nelbo(draws=2, estimator="pairs")):
         assert nats_of(run_evaluation(options, make_context(random_blocks(9)))).draws_stderr is None

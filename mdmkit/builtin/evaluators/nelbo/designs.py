@@ -15,7 +15,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.builtin.evaluators.pairs import MakeDraws, PairDraws
-from mdmkit.diffusion import nelbo_weight, uniform_subset
+from mdmkit.diffusion import nelbo_weight, uniform_subset, with_padding
 from mdmkit.protocols import NoiseSchedule
 
 ROOT_SHARE = 0.8
@@ -33,6 +33,8 @@ class Ask:
             blocks; see `times_by_half`.
         schedule: of the run.
         sampling_eps: no time is drawn below.
+        padding: ``[B, L]`` bool, what is masked along with the text though it never counts; see
+            `mdmkit.values.Batch`. None for none.
     """
 
     scored: Tensor
@@ -40,6 +42,11 @@ class Ask:
     times: Tensor
     schedule: NoiseSchedule
     sampling_eps: float
+    padding: Tensor | None = None
+
+    def padded(self, mask: Tensor, noise: Tensor) -> Tensor:
+        """A subset of the text, the tokens with the smallest noise, and padding at its rate."""
+        return mask if self.padding is None else with_padding(mask, noise, self.padding)
 
 
 @frozen(kw_only=True, eq=False)
@@ -47,7 +54,7 @@ class Masks:
     """What a design gives.
 
     Attributes:
-        mask: ``[B, L]`` bool.
+        mask: ``[B, L]`` bool; padding that is masked, too.
         factor: ``[B]`` float64, what the cross-entropy of a masked token counts.
     """
 
@@ -105,7 +112,7 @@ def controlled(ask: Ask) -> Masks:
     noise = ask.draws.uniform("nelbo/mask", ask.scored.shape[-1])
     mask = uniform_subset(noise, k.long(), ask.scored)
     factor = (1 / (k * chance)).where(k > 0, 0.0)
-    return Masks(mask=mask, factor=factor)
+    return Masks(mask=ask.padded(mask, noise), factor=factor)
 
 
 def pairs(ask: Ask) -> Masks:
@@ -120,9 +127,12 @@ def pairs(ask: Ask) -> Masks:
     noise = ask.draws.uniform("nelbo/mask", ask.scored.shape[-1], group=2)
     first = uniform_subset(noise, k, ask.scored)
     second = ask.scored & (~first | (k == n)[:, None])
-    mask = torch.where((ask.draws.draw % 2 == 0)[:, None], first, second)
+    is_first = (ask.draws.draw % 2 == 0)[:, None]
+    mask = torch.where(is_first, first, second)
     count = mask.sum(-1).clamp(min=1)
-    return Masks(mask=mask, factor=n.double() / count)
+    # what the first left visible has the largest noise; float64, for 1 - noise to keep the order
+    turned = torch.where(is_first | (k == n)[:, None], noise.double(), 1 - noise.double())
+    return Masks(mask=ask.padded(mask, turned), factor=n.double() / count)
 
 
 def time(ask: Ask) -> Masks:
@@ -134,7 +144,8 @@ def time(ask: Ask) -> Masks:
     t = eps + (1 - eps) * ask.draws.strata("nelbo/time", "jittered")
     alpha, dalpha = ask.schedule.alpha(t), ask.schedule.dalpha(t)
     noise = ask.draws.uniform("nelbo/mask", ask.scored.shape[-1])
-    mask = (noise.double() < (1 - alpha)[:, None]) & ask.scored
+    among = ask.scored if ask.padding is None else ask.scored | ask.padding
+    mask = (noise.double() < (1 - alpha)[:, None]) & among
     return Masks(mask=mask, factor=nelbo_weight(alpha, dalpha))
 
 

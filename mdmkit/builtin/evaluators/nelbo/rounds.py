@@ -141,6 +141,7 @@ class Round:
                 times=self.times,
                 schedule=context.noise_schedule,
                 sampling_eps=self.sampling_eps,
+                padding=~batch.real if batch.padding_seen and batch.real is not None else None,
             )
         )
         mask, factor = made.mask.to(context.device), made.factor.to(context.device)
@@ -154,7 +155,7 @@ class Round:
             extra = controls(
                 here,
                 self.counts.costs(batch).to(context.device),
-                mask,
+                mask & here.scored(),
                 costs,
                 factor * weights.to(context.device),
                 (draws.place % 2).to(context.device),
@@ -162,7 +163,7 @@ class Round:
         return Found(
             nats=factor * costs.sum(-1),
             tokens=scored.sum(-1),
-            masked=mask.sum(-1),
+            masked=(mask & here.scored()).sum(-1),
             controls=extra,
         )
 
