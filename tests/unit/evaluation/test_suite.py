@@ -310,11 +310,11 @@ def test_an_autoregressive_run_gives_exact_numbers(made, tmp_path):
 # --- replay --------------------------------------------------------------------------------
 
 
-def change_weights(run, step=6):
+def change_weights(run, step=6, factor=1.1):
     """Other weights under the same step, in a checkpoint that is whole."""
     state = load_weights(run, step=step).state
     shutil.rmtree(run / "checkpoints" / f"step-{step:08d}")
-    tensors = {f"{kind}/{name}": 1.1 * value for name, value in state.items()
+    tensors = {f"{kind}/{name}": factor * value for name, value in state.items()
                for kind in ("model", "ema")}  # fmt: skip
     save_checkpoint(run, step, tensors, {}, world=World(device=torch.device("cpu")), keep=0)
 
@@ -352,6 +352,14 @@ def test_other_weights_are_not_the_same_measurement(run):
     assert [line.split(":")[0] for line in again.differences] == ["own", "lines", "short"]
     assert all("weights_sha256" in line for line in again.differences)
     assert not any(entry.bitwise for entry in again.comparisons)
+
+
+def test_other_weights_are_told_even_where_the_numbers_agree_within_their_errors(run):
+    path = evaluate_suite(run, "three.toml", only=["own"]).path
+    change_weights(run, factor=1.0001)
+    again = replay(path)
+    assert all(entry.matches for entry in again.comparisons)
+    assert not again.matches
 
 
 def test_numbers_that_were_changed_in_the_file_are_seen(run):
