@@ -31,6 +31,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from mdmkit.builtin.evaluators.nelbo import designs
+from mdmkit.builtin.evaluators.nelbo.control import PRIOR, PRIOR_DRAWS
 from mdmkit.builtin.evaluators.nelbo.designs import DESIGNS, Ask, Design, Masks
 from mdmkit.builtin.evaluators.nelbo.errors import error_of_draws
 from mdmkit.builtin.evaluators.nelbo.neighbours import NeighbourCounts, count_neighbours
@@ -166,6 +167,9 @@ def one_replicate(
         rows = torch.cat([kept, torch.tensor([found.gram.shape[-1] - 1])])
         gram = found.gram[:, rows][:, :, rows]
         found = evolve(found, differences=found.differences[:, kept], gram=gram)
+        # the prior is about all features together
+        worth = PRIOR_DRAWS if candidate.columns == EVERY else 1e-3
+        return estimates([found], len(blocks), prior=PRIOR[kept], worth=worth)
     return estimates([found], len(blocks))
 
 

@@ -20,7 +20,13 @@ from mdmkit.values import Batch
 FEATURES = 12
 """F: constant, k/n, (k/n)², which neighbours are visible, and the costs given those that are."""
 
-_PRIOR_TOKENS = 10.0
+PRIOR = torch.tensor([0.0] * 6 + [0.8, 0.8, 0.8, -0.8, 0.8, 0.8], dtype=torch.float64)
+"""θ before anything is measured: a token costs what its visible neighbours' counts say (given both,
+log p(token | left, right) is about log p(token | left) + log p(token | right) − log p(token)), a
+little less, since a network knows more."""
+
+PRIOR_DRAWS = 2.0
+"""So many draws the prior is worth: with few blocks it matters, with many it does not."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -146,26 +152,29 @@ def controls(
     return Controls(differences=differences, gram=gram)
 
 
-def fitted(gram: Tensor, masked: Tensor) -> Tensor:
-    """θ of each half, by weighted least squares on the *other* half, with a little shrinkage.
+def fitted(
+    gram: Tensor, draws: Tensor, *, prior: Tensor = PRIOR, worth: float = PRIOR_DRAWS
+) -> Tensor:
+    """θ of each half, by weighted least squares on the *other* half, drawn towards the prior.
 
     Args:
         gram: ``[2, F + 1, F + 1]``, summed over all pairs.
-        masked: ``[2]``, the masked tokens behind it.
+        draws: ``[2]``, how many are behind it.
+        prior: ``[F]`` float64.
+        worth: in draws, of the prior.
 
     Returns:
-        ``[2, F]`` float64; zeros where the other half has nothing.
+        ``[2, F]`` float64; the prior where the other half has nothing.
     """
-    found = torch.zeros(2, gram.shape[-1] - 1, dtype=torch.float64)
+    found = prior.repeat(2, 1)
     for half in (0, 1):
         products, target = gram[1 - half, :-1, :-1], gram[1 - half, :-1, -1]
-        if not masked[1 - half] > 0:
+        if not draws[1 - half] > 0:
             continue
-        ridge = products.diagonal() * (_PRIOR_TOKENS / masked[1 - half])
-        ridge[0] = 0.0  # the constant is free
-        # what never varies (a mask rate where there is one token a block) leaves a singular system
+        # what never varies (the mask rate where a block has one token) would be singular without
         floor = 1e-9 * products.diagonal().max()
-        found[half] = torch.linalg.solve(products + torch.diag(ridge + floor), target)
+        ridge = products.diagonal() * (worth / draws[1 - half]) + floor
+        found[half] = torch.linalg.solve(products + torch.diag(ridge), target + ridge * prior)
     return found
 
 

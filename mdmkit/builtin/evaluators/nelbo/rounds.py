@@ -6,7 +6,14 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from mdmkit.builtin.evaluators.nelbo.control import FEATURES, Controls, controls, fitted
+from mdmkit.builtin.evaluators.nelbo.control import (
+    FEATURES,
+    PRIOR,
+    PRIOR_DRAWS,
+    Controls,
+    controls,
+    fitted,
+)
 from mdmkit.builtin.evaluators.nelbo.designs import Ask, Design, times_by_half
 from mdmkit.builtin.evaluators.nelbo.neighbours import NeighbourCounts
 from mdmkit.builtin.evaluators.nelbo.pair_table import Gathered, PairTable
@@ -168,12 +175,15 @@ class Round:
         )
 
 
-def estimates(rounds: list[Gathered], blocks: int) -> Tensor:
+def estimates(
+    rounds: list[Gathered], blocks: int, *, prior: Tensor = PRIOR, worth: float = PRIOR_DRAWS
+) -> Tensor:
     """The estimate of each draw of each block, control variates subtracted.
 
     Args:
         rounds: what each gave, over all ranks.
         blocks: N.
+        prior, worth: see `mdmkit.builtin.evaluators.nelbo.control.fitted`.
 
     Returns:
         ``[N, D]`` float64, D draws in all.
@@ -183,8 +193,9 @@ def estimates(rounds: list[Gathered], blocks: int) -> Tensor:
     if not features:
         return nats
     differences = torch.cat([part.differences.view(blocks, -1, features) for part in rounds], 1)
-    masked = torch.cat([part.masked.view(blocks, -1) for part in rounds], -1).sum(-1)
+    made = torch.cat([part.masked.view(blocks, -1) for part in rounds], -1) > 0
+    draws = torch.stack([made[half::2].sum() for half in (0, 1)])
     gram = torch.stack([part.gram for part in rounds]).sum(0)
-    multiples = fitted(gram, torch.stack([masked[half::2].sum() for half in (0, 1)]))
+    multiples = fitted(gram, draws, prior=prior, worth=worth)
     own = multiples[torch.arange(blocks) % 2]  # [N, F]
     return nats - (differences * own[:, None]).sum(-1)
