@@ -146,7 +146,7 @@ def _opened(
     from mdmkit.training.job import splits_of
 
     splits = splits_of(recipe) if not only else [_split(name) for name in dict.fromkeys(only)]
-    tokenizer = build_tokenizer(recipe.data, teller.notify)
+    tokenizer = build_tokenizer(recipe.data, teller.notify, splits=splits)
     for split in splits:
         with teller.watching(split) as watch:
             blocks = open_blocks(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import os
 import subprocess
 import sys
@@ -212,13 +213,39 @@ def test_damage_is_noticed_said_and_mended(
     assert corpus.reads == ["train", "train"]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (b'"dtype": "<u2"', b'"dtype": "|u1"'),
+        (b'"dtype": "<u2"', b'"dtype": "xxx"'),
+        (b'"documents": 30', b'"documents": 31'),
+        (b'"utf8_bytes": ', b'"utf8_bytes": 9'),
+    ],
+)
+def test_every_word_of_a_manifest_is_protected(
+    tmp_path: Path, listed: Any, good: bytes, bad: bytes
+) -> None:
+    corpus = listed(train=texts(30))
+    whole = opened(tmp_path, corpus)
+    (file,) = (tmp_path / "tokens").glob("*/manifest.json")
+    content = file.read_bytes()
+    assert good in content
+    file.write_bytes(content.replace(good, bad))
+    notes: list[str] = []
+    again = opened(tmp_path, corpus, notes)
+    assert "manifest.json: its content has changed" in notes[0]
+    assert np.array_equal(again.tokens, whole.tokens)
+    assert again.counts == whole.counts
+
+
 def test_a_manifest_of_other_tokens_is_damage(tmp_path: Path, listed: Any) -> None:
     corpus = listed(train=texts(30))
     opened(tmp_path, corpus)
     (folder,) = (tmp_path / "tokens").iterdir()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["made_from"]["corpus_fingerprint"] = "other"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    opened(tmp_path / "other", listed(train=texts(31)))
+    (other,) = (tmp_path / "other" / "tokens").iterdir()
+    shutil.rmtree(folder)
+    other.rename(folder)
     notes: list[str] = []
     opened(tmp_path, corpus, notes)
     assert "manifest is of other tokens" in notes[0]
