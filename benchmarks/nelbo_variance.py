@@ -265,7 +265,7 @@ def main() -> None:
                 results[name][f"{key}_gain_error"] = float((base / own).std())
         print(name, json.dumps(results[name]), flush=True)
     kept = json.loads(asked.out.read_text()) if asked.out.exists() else {}
-    kept[f"{opened.recipe.run.name}, {asked.split}"] = {
+    kept[f"{opened.recipe.run.name}, {asked.split}, {len(blocks)} blocks"] = {
         "command": "python benchmarks/nelbo_variance.py "
         + " ".join(["<run>", *(part for part in sys.argv[1:] if not part.startswith("/"))]),
         "run": opened.facts,
