@@ -81,8 +81,19 @@ class Hub:
         return self._files(split).fingerprint(**facts)
 
     def describe(self, split: Split) -> Mapping[str, Any]:
-        """Data set, configuration, split and either commit or local files; licence if known."""
+        """Data set, configuration, split and either commit or local files; licence if known.
+
+        Of a single file that stands in for a split nothing is claimed but its name.
+        """
         facts: dict[str, Any] = {"split": split} | self._files(split).describe()
+        if self.path is not None and Path(self.path).expanduser().is_file():
+            return {
+                "source": f"a local file in place of {self.dataset}",
+                "local_copy": True,
+                "files": facts["files"],
+                "rows": getattr(self, split),
+                **({"limit": self.limit} if self.limit else {}),
+            }
         facts["hub_split"] = getattr(self, split)
         if self.limit:
             facts["limit"] = self.limit
