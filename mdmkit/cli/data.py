@@ -146,7 +146,7 @@ def _opened(
     from mdmkit.training.job import splits_of
 
     splits = splits_of(recipe) if not only else [_split(name) for name in dict.fromkeys(only)]
-    tokenizer = build_tokenizer(recipe.data, teller.notify)
+    tokenizer = build_tokenizer(recipe.data, teller.notify, splits=splits)
     for split in splits:
         with teller.watching(split) as watch:
             blocks = open_blocks(
@@ -182,16 +182,24 @@ def _facts(blocks: TokenBlocks) -> dict[str, Any]:
 
 
 def _decoded(blocks: TokenBlocks, tokenizer: TextTokenizer, count: int) -> list[dict[str, Any]]:
-    """Some blocks as text with their special tokens, evenly spaced over the split."""
+    """Some blocks as text, evenly spaced: with special tokens, but without padding."""
     import torch
 
     number = min(count, len(blocks))
     rows = torch.arange(number) * len(blocks) // max(number, 1)
-    tokens = blocks.batch(rows).tokens.tolist()
+    batch = blocks.batch(rows)
+    real = batch.tokens >= 0 if batch.real is None else batch.real
     return [
-        {"block": row, "text": tokenizer.decode(ids)}
-        for row, ids in zip(rows.tolist(), tokens, strict=True)
+        {"block": row, "text": tokenizer.decode(ids[own].tolist())}
+        for row, ids, own in zip(rows.tolist(), batch.tokens, real, strict=True)
     ]
+
+
+_OF_PADDED = {
+    "truncated_documents": ("truncated", "documents"),
+    "split_documents": ("split", "documents"),
+    "padding": ("padding", "positions"),
+}
 
 
 def _described(facts: dict[str, Any]) -> Iterator[str]:
@@ -199,13 +207,16 @@ def _described(facts: dict[str, Any]) -> Iterator[str]:
     yield f"{facts['split']}: {_named(facts['corpus'])}"
     skipped, length = facts["documents_without_tokens"], facts["length"]
     yield f"  documents        {facts['documents']:,}" + (
-        f" and {skipped:,} without a token" if skipped else ""
+        f" and {skipped:,} without a token, left out" if skipped else ""
     )
     yield f"  bytes of text    {facts['utf8_bytes']:,}"
     yield f"  tokens           {facts['tokens']:,}, special ones around documents included"
     yield f"  tokens per byte  {facts['tokens_per_byte']:.4f}"
     yield f"  blocks           {facts['blocks']:,} of {length} tokens"
-    yield f"  dropped tail     {facts['dropped_tokens']:,} tokens"
+    yield f"  dropped          {facts['dropped_tokens']:,} tokens"
+    for name, (label, unit) in _OF_PADDED.items():
+        if name in facts:
+            yield f"  {label:<15}  {facts[name]:,} {unit}"
     yield f"  packing          {_named(facts['packing'])}"
     yield f"  tokenizer        {_named(facts['tokenizer'])}"
     yield f"  its sha256       {facts['tokenizer_fingerprint']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,7 +93,11 @@ class TokenBlocks:
 
 
 def build_tokenizer(
-    data: DataTable, notify: Notify = ignore, cache_dir: Path | None = None
+    data: DataTable,
+    notify: Notify = ignore,
+    cache_dir: Path | None = None,
+    *,
+    splits: Sequence[Split] = ("train",),
 ) -> TextTokenizer:
     """The tokenizer of `data`; one that is trained on the corpus is kept for the next time.
 
@@ -101,12 +105,13 @@ def build_tokenizer(
         data: the recipe's table.
         notify: is told when one is trained, and of damage in the cache.
         cache_dir: instead of ``MDMKIT_CACHE_DIR``.
+        splits: that will be opened with it; what is missing of them is said at once.
 
     Raises:
         DataError: where it cannot be had.
     """
     if not data.tokenizer.trained:
-        return _ready_made(data)
+        return _ready_made(data, splits)
     path = make_folder(cache_root(cache_dir) / "tokenizers") / f"{_tokenizer_key(data)}.json"
     if path.is_file():
         try:
@@ -197,13 +202,15 @@ def _text(data: DataTable) -> Corpus:
     return detokenized(data.corpus, data.detokenizer)
 
 
-def _ready_made(data: DataTable) -> TextTokenizer:
+def _ready_made(data: DataTable, splits: Sequence[Split]) -> TextTokenizer:
     """A tokenizer that needs no text; where the text is out of reach too, both are said at once."""
     problems: list[DataError] = []
-    try:
-        data.corpus.describe("train")  # finds the files without reading them
-    except DataError as error:
-        problems.append(error)
+    for split in splits:
+        try:
+            data.corpus.describe(split)  # finds the files without reading them
+        except DataError as error:
+            problems.append(error)
+            break  # the others' problem is the same, as a rule
     try:
         tokenizer = data.tokenizer.build(data.corpus)
     except DataError as error:
@@ -226,6 +233,7 @@ def _provenance(data: DataTable, split: Split, store: TokenStore, cut: Cut) -> d
         "tokens": store.counts.tokens,
         "documents": store.counts.documents,
         "documents_without_tokens": store.counts.without_tokens,
+        "empty_documents": store.counts.empty,
         "dropped_tokens": cut.dropped,
         **cut.facts,
         "utf8_bytes": store.counts.utf8_bytes,

@@ -58,7 +58,7 @@ def unwritable(path: Path, error: OSError) -> DataError:
 
 @contextlib.contextmanager
 def locked(path: Path, notify: Notify, waiting: str) -> Iterator[None]:
-    """Hold the lock file `path`, which is there only while somebody holds it.
+    """Hold the lock file `path`; one that a killed holder left behind locks nothing.
 
     The system itself lets go of it when a process ends, however it ends.
 

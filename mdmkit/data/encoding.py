@@ -146,7 +146,8 @@ class _Process:
     def __init__(self, tokenizer: TextTokenizer) -> None:
         paths = (str(Path(mdmkit.__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mdmkit.data.encoding_process"],
+            # -P: a module in the working directory must not stand for one of Python's own
+            [sys.executable, "-P", "-m", "mdmkit.data.encoding_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={

@@ -20,7 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from attrs import asdict, frozen
 
-from mdmkit.data.cache import cache_root
+from mdmkit.data.cache import cache_root, make_folder, unwritable
 from mdmkit.data.layout import expected_layout, split_files
 from mdmkit.data.opening import kind_of
 from mdmkit.errors import DataError
@@ -110,7 +110,15 @@ def resolve(wanted: HubSplit, *, option: str) -> Resolved:
         if known is None:
             raise _out_of_reach(wanted, reason, option)
         return known
-    resolved = ask(str(wanted), lambda: _resolve(wanted), option=option)
+    known = _remembered(wanted)
+    if known is not None and known.commit == wanted.revision:
+        return known  # a commit never changes
+    try:
+        resolved = ask(str(wanted), lambda: _resolve(wanted), option=option)
+    except DataError as error:
+        if known is not None and _troubled(error):
+            return known
+        raise
     _remember(wanted, resolved)
     return resolved
 
@@ -145,6 +153,13 @@ def require_reachable(wanted: HubSplit, *, option: str) -> None:
     reason = unreachable()
     if reason is not None:
         raise _out_of_reach(wanted, reason, option, but="streaming reads from it each time")
+
+
+def _troubled(error: DataError) -> bool:
+    """Whether the hub itself failed, instead of saying that there is no such thing."""
+    response = getattr(error.__cause__, "response", None)
+    status = getattr(response, "status_code", None)
+    return error.__cause__ is not None and (status is None or status >= 500)
 
 
 def _out_of_reach(
@@ -243,8 +258,11 @@ def _record(wanted: HubSplit) -> Path:
 
 def _remember(wanted: HubSplit, resolved: Resolved) -> None:
     path = _record(wanted)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"commit": resolved.commit, "names": list(resolved.names)})
+    make_folder(path.parent)
+    try:
+        write_json(path, {"commit": resolved.commit, "names": list(resolved.names)})
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def _remembered(wanted: HubSplit) -> Resolved | None:

@@ -75,11 +75,14 @@ def inventory(root: Path, *, verify: bool = False) -> list[Stored]:
 
 def _found(folders: list[Path], verify: bool) -> Iterator[Stored]:
     for folder in folders:
-        inside = [f for f in folder.rglob("*") if f.is_file()]
+        try:
+            looked = [(f, f.stat()) for f in (folder, *folder.rglob("*"))]
+        except FileNotFoundError:  # published or removed just now
+            continue
         facts: dict[str, Any] = {
             "folder": folder,
-            "size": sum(f.stat().st_size for f in inside),
-            "changed": max(f.stat().st_mtime for f in (folder, *inside)),
+            "size": sum(status.st_size for f, status in looked if f.is_file()),
+            "changed": max(status.st_mtime for _, status in looked),
         }
         if folder.name.startswith(".work-"):
             yield _unfinished(folder, facts)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,8 +100,22 @@ def expand(pattern: str, *, option: str) -> list[Path]:
 
 def folder_files(folder: Path) -> list[str]:
     """All files under `folder`, relative to it, with forward slashes; hidden ones left out."""
-    relative = (f.relative_to(folder) for f in folder.rglob("*") if f.is_file())
-    return [f.as_posix() for f in relative if not any(p.startswith(".") for p in f.parts)]
+    found: list[str] = []
+    seen: set[str] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:  # a link back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(here).relative_to(folder)
+        found += [
+            (inside / name).as_posix()
+            for name in names
+            if not name.startswith(".") and Path(here, name).is_file()
+        ]
+    return found
 
 
 def names_of(files: Sequence[File]) -> str:
@@ -110,11 +125,16 @@ def names_of(files: Sequence[File]) -> str:
 
 
 def contents_fingerprint(files: Iterable[Path], **options: str) -> str:
-    """sha256 (hex) over the contents of `files`, in order, and what decides how they are read."""
+    """sha256 (hex) over the contents of `files`, in order, and what decides how they are read.
+
+    The endings of their names are part of that: the same bytes as .txt and as .jsonl are not the
+    same documents.
+    """
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     for path in files:
         try:
-            digest.update(sha256_file(path).encode())
+            ending = f"{kind_of(path.name)} {path.suffix if path.suffix in _OPENERS else ''}"
+            digest.update(f"{ending} {sha256_file(path)}\n".encode())
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()

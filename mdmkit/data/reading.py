@@ -1,4 +1,7 @@
-"""Documents out of files: plain text, JSON lines, CSV, parquet and Arrow, in constant memory.
+"""Documents out of files: plain text, JSON lines, CSV, parquet and Arrow.
+
+A document is in memory as a whole, and its tokens with it (some hundred bytes a character), so
+that large files should hold many: lines or paragraphs. Nothing else grows with the text.
 
 Every problem becomes a `DataError` that says where it is (file, and byte, line or row), what was
 found, what was expected and what to do.

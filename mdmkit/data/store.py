@@ -32,7 +32,7 @@ from mdmkit.protocols import Corpus, Split, Tokenizer
 
 __all__ = ["FORMAT", "Frame", "TokenStore", "open_store", "stores_folder"]
 
-FORMAT = 2
+FORMAT = 3
 """Changes whenever the same text and options would give other files."""
 
 _STALE_SECONDS = 24 * 3600.0
@@ -103,7 +103,7 @@ class TokenStore:
         own = end - begin - before - len(self.frame.after)
         into = np.clip(places - begin - before, 0, own)
         size = self.utf8_bytes[document + 1] - self.utf8_bytes[document]
-        return self.utf8_bytes[document], into / own * size
+        return self.utf8_bytes[document], into / np.maximum(own, 1) * size  # some have none
 
 
 def stores_folder(root: Path) -> Path:

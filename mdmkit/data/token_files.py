@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ FILES = (TOKENS, OFFSETS, UTF8_BYTES)
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"  # in a folder that is being filled
 VERIFIED = "verified.json"
+_SEAL = "sha256"
 
 _ALWAYS_HASHED = 1 << 28  # bytes; so much takes about a tenth of a second
 _BELIEVED_SECONDS = 7 * 24 * 3600.0
@@ -32,16 +34,19 @@ class Counts:
     """How much text a store holds.
 
     Attributes:
-        documents: those with at least one token of their own.
+        documents: those that are in it, with at least one token, of their own or around them.
         tokens: all ids, the special ones around documents included.
         utf8_bytes: of the documents' text.
-        without_tokens: documents of which the tokenizer made nothing; they are left out.
+        without_tokens: documents of which the tokenizer made nothing, and around which there is
+            nothing, either; they are left out.
+        empty: documents that have only what is around them.
     """
 
     documents: int
     tokens: int
     utf8_bytes: int
     without_tokens: int
+    empty: int = 0
 
 
 @frozen(kw_only=True)
@@ -64,7 +69,8 @@ class Filled:
 
     def write(self, path: Path) -> None:
         """Write it to `path` as JSON."""
-        write_json(path, asdict(self))
+        plain = asdict(self)
+        write_json(path, {**plain, _SEAL: _sealed(plain)})
 
     @classmethod
     def read(cls, path: Path) -> Filled:
@@ -75,6 +81,8 @@ class Filled:
         """
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
+            if value.pop(_SEAL) != _sealed(value):
+                raise DamagedError(f"{path.name}: its content has changed")
             files = {name: Content.from_json(value["files"][name]) for name in FILES}
             return cls(
                 made_from=value["made_from"],
@@ -83,13 +91,18 @@ class Filled:
                 counts=Counts(**value["counts"]),
                 files=files,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedError(f"{path.name}: {type(error).__name__}: {error}") from error
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(content.size for content in self.files.values())
+
+
+def _sealed(plain: Mapping[str, Any]) -> str:
+    """sha256 (hex) of plain data: a manifest that was damaged or edited is told by it."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:

@@ -59,16 +59,17 @@ class TokenWriter:
         self._stack.close()
 
     def append(self, documents: Encoded) -> None:
-        """Add documents.
+        """Add documents, each with what frames it; where that is nothing at all, it is left out.
 
         Raises:
             DataError: an id that is no id, or the mask's; or a disk that takes no more.
         """
         self._check(documents)
-        kept = documents.lengths > 0
+        own = documents.lengths > 0
+        kept = own | bool(self._before or self._after)
         framed, lengths = self._framed(documents.tokens, documents.lengths[kept])
         ends = self.counts.tokens + np.cumsum(lengths)
-        sizes = self.counts.utf8_bytes + np.cumsum(documents.utf8_bytes[kept])
+        sizes = self.counts.utf8_bytes + np.cumsum((documents.utf8_bytes * own)[kept])
         self._files[TOKENS].write(framed)
         self._files[OFFSETS].write(ends.astype("<i8"))
         self._files[UTF8_BYTES].write(sizes.astype("<i8"))
@@ -77,6 +78,7 @@ class TokenWriter:
             tokens=self.counts.tokens + len(framed),
             utf8_bytes=int(sizes[-1]) if len(sizes) else self.counts.utf8_bytes,
             without_tokens=self.counts.without_tokens + len(kept) - len(ends),
+            empty=self.counts.empty + int((kept & ~own).sum()),
         )
 
     def sync(self) -> tuple[Counts, dict[str, Content]]:

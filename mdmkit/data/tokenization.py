@@ -114,7 +114,7 @@ class Work:
                 if now - recorded >= _RECORD_SECONDS:
                     self._record(writer, folder / PROGRESS)
                     recorded = time.monotonic()
-            if not writer.counts.documents:
+            if writer.counts.documents == writer.counts.empty:
                 raise DataError(
                     "the corpus has no tokens: the tokenizer made nothing out of any document; "
                     "expected text that it knows"

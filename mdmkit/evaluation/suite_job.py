@@ -32,6 +32,7 @@ from mdmkit.evaluation.suite_sets import (
     resolve,
     same_everywhere,
 )
+from mdmkit.files import explained
 from mdmkit.plugins import Catalogue
 from mdmkit.protocols import EvaluationContext
 from mdmkit.recipe import dump_recipe
@@ -149,12 +150,15 @@ class SuiteJob:
             progress: called as ``progress(label, done, total)``.
         """
         wanted = select(self.suite, only) if only else self.suite
-        earlier = self._earlier(path, wanted)
+        earlier, stale = self.world.share(self._earlier(path))
         with rank_zero_first(self.world):
             ready, missing = open_sets(wanted, self.trained, self.context)
         same_everywhere(self.world.gather(missing))
         if missing and not (allow_missing and ready):
             raise missing_error(wanted.name, len(wanted.sets), missing)
+        stale += [label for label in earlier if label in missing]  # it cannot be verified
+        if stale and path is not None:
+            self._set_aside(path, stale)
         record = SuiteRecord(
             suite=self.plain,
             settings=self.settings,
@@ -162,26 +166,20 @@ class SuiteJob:
             sets={label: entry for label, entry in earlier.items() if label not in wanted.sets},
             missing=missing,
         )
-        for label in earlier.keys() & missing.keys():
-            self.trained.notify(f"{path}: what it says of {label} cannot be verified; dropped")
         kept: list[str] = []
         for label in list(ready):
             opened = ready.pop(label)  # what a set needs is free again once it is done
-            data = hashed(opened.opened())
-            old = earlier.get(label)
-            if old is not None and old.data == data:
+            new = self._record(opened, earlier.get(label), progress)
+            if new is earlier.get(label):
                 kept.append(label)
-                self.trained.notify(
-                    f"{label}: kept; the same was measured before ({path}; remove it to measure "
-                    "anew)"
-                )
-                new = old
-            else:
-                result = self._measure(opened, progress)
-                new = SetRecord(result=result, settings=self._settings_hash(label), data=data)
             record = attrs.evolve(record, sets=self._in_order({**record.sets, label: new}))
             if path is not None and self.world.rank == 0:
                 write_record(path, record)
+        if kept:
+            self.trained.notify(
+                f"{', '.join(kept)}: kept, for the same was measured before; remove {path} to "
+                "measure anew"
+            )
         if path is not None:
             self.trained.notify(f"{path}: written")
         return SuiteResult(
@@ -196,6 +194,16 @@ class SuiteJob:
             path=path,
         )
 
+    def _record(
+        self, opened: ReadySet, old: SetRecord | None, progress: Progress | None
+    ) -> SetRecord:
+        """The set's numbers: `old` where it was measured on the same data, else new ones."""
+        data = hashed(opened.opened())
+        if old is not None and old.data == data:
+            return old
+        result = self._measure(opened, progress)
+        return SetRecord(result=result, settings=self._settings_hash(opened.label), data=data)
+
     def _measure(self, opened: ReadySet, progress: Progress | None) -> Result:
         label = opened.label
         found = measure(opened.evaluation, label=label, progress=labelled(progress, label))
@@ -209,19 +217,30 @@ class SuiteJob:
             facts["data"] = opened.opened()["blocks"]
         return with_circumstances(found, opened.context, facts)
 
-    def _earlier(self, path: Path | None, wanted: Suite) -> dict[str, SetRecord]:
-        """What the file holds of this very measurement, as far as that is known without data."""
-        found: dict[str, SetRecord] = {}
-        if path is not None and path.exists() and self.world.rank == 0:
-            for label, old in read_record(path).sets.items():
-                same = label in self.suite.sets and old.settings == self._settings_hash(label)
-                if same:
-                    found[label] = old
-                elif label not in wanted.sets:
-                    self.trained.notify(
-                        f"{path}: what it says of {label} was measured otherwise; dropped"
-                    )
-        return self.world.share(found)
+    def _earlier(self, path: Path | None) -> tuple[dict[str, SetRecord], list[str]]:
+        """What the file holds of this very measurement (as far as that is known without data).
+
+        Also the labels of what was measured otherwise. Other ranks than the first do not look.
+        """
+        if path is None or not path.exists() or self.world.rank > 0:
+            return {}, []
+        same, stale = {}, []
+        for label, old in read_record(path).sets.items():
+            if label in self.suite.sets and old.settings == self._settings_hash(label):
+                same[label] = old
+            else:
+                stale.append(label)
+        return same, stale
+
+    def _set_aside(self, path: Path, stale: Collection[str]) -> None:
+        """Numbers of other settings are not lost at once, should this have been a mistake."""
+        aside = path.with_suffix(".previous.json")
+        if self.world.rank == 0:
+            with explained(path, "make room, and evaluate again"):
+                path.replace(aside)
+        self.trained.notify(
+            f"{', '.join(stale)}: measured otherwise before; those numbers are now in {aside}"
+        )
 
     def _settings_hash(self, label: str) -> str:
         facts = {**self.facts, "sampler": self.settings["sampler"]}

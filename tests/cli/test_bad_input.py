@@ -52,8 +52,9 @@ def test_every_error_of_a_file_at_once(write, recipe):
 def test_missing_tables(write):
     write("bare.toml", '[run]\nname = "bare"\n[data]\nlength = 8\n')
     assert refused("run", "bare.toml").splitlines() == [
-        "bare.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: hub, "
-        "lm1b, state_of_the_union, text",
+        "bare.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: "
+        "ag_news, arxiv, embedded, fineweb_edu, hub, lambada, lm1b, openwebtext, ptb, pubmed, "
+        "state_of_the_union, text, text8, tinystories, wikitext103, wikitext2",
         "bare.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
         "known: bert, bpe, bytes, gpt2, json, text8",
         "bare.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",

@@ -88,9 +88,23 @@ def test_show_says_how_much_it_is_and_what_it_looks_like(cache: Path, recipe: Pa
 
     text = mdmkit("data", "show", recipe, "--split", "test", "--blocks", "1").out
     assert f"  blocks           {test['blocks']:,} of 16 tokens\n" in text
-    assert f"  dropped tail     {test['dropped_tokens']:,} tokens\n" in text
+    assert f"  dropped          {test['dropped_tokens']:,} tokens\n" in text
     assert f"  block 0:\n    {test['examples'][0]['text']}" in text
     assert "train: " not in text
+
+
+def test_show_of_padded_rows(cache: Path, write, recipe: Path) -> None:
+    write("lines.txt", "one\n" + "one two three four five six seven eight nine\n")
+    show = ["data", "show", recipe, "--split", "test", *changed("data.corpus.document=line")]
+    show += changed("data.corpus.test=lines.txt", "data.packing.use=padded")
+    said = mdmkit(*show).out
+    facts = json.loads(mdmkit(*show, "--json", "--blocks", "9").out)[0]
+    assert facts["truncated_documents"] == 1
+    assert facts["tokens"] == facts["dropped_tokens"] + 2 * 14 - facts["padding"]
+    assert f"  dropped          {facts['dropped_tokens']:,} tokens\n" in said
+    assert "  truncated        1 documents\n" in said
+    assert f"  padding          {facts['padding']} positions\n" in said
+    assert facts["examples"][0]["text"] == "<|endoftext|>one<|endoftext|>"
 
 
 def test_special_tokens_are_seen_and_control_characters_harmless(

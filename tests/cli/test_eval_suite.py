@@ -62,8 +62,8 @@ def test_a_suite_is_a_row_a_set_and_a_file(home):
     title, weights, header, *rows = said.lines
     assert title == "two · Two sets"
     assert weights == "  run masked · step 6, EMA · fp32 · seed 0"
-    assert header.split()[:3] == ["set", "nats/token", "bits/token"]
-    assert header.split()[-3:] == ["tokens", "blocks", "draws"]
+    assert header.split()[:3] == ["set", "nats/token", "ppl"]
+    assert header.split()[3:] == ["bits/byte", "tokens", "blocks", "draws"]
     assert [row.split()[0] for row in rows] == ["squares", "lines"]
     plain = json.loads((home / "runs" / "masked" / "eval" / "two.json").read_text())
     told = plain["sets"]["lines"]["provenance"]
@@ -319,4 +319,4 @@ def test_a_suite_names_the_evaluator_of_a_stranger(distribution, monkeypatch):
     assert "count" not in header  # only the chief number is shown
     assert last.split() == ["letters", *share.split()]
     again = mdmkit("eval", "masked", "--suite", "mixed.toml", "--source", "letters=lines.txt")
-    assert again.err.count("kept; the same was measured before") == 3
+    assert "squares, lines, letters: kept, for the same was measured before" in again.err

@@ -25,8 +25,8 @@ from mdmkit.testing.surroundings import evaluation_context
 rank, size, place = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 if size > 1:
     dist.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=size)
-options = Nelbo(draws=3, precision=0.02)
-found = run_evaluation(options, evaluation_context(rank=rank, world_size=size))
+context = evaluation_context(rank=rank, world_size=size)
+found = run_evaluation(Nelbo(draws=3, precision=0.02), context)
 print(json.dumps(found.to_json()))
 if size > 1:
     dist.destroy_process_group()

@@ -19,7 +19,7 @@ from mdmkit.protocols import Split
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 # Where the files lie on the hub, with the split's files and those of a neighbour: as listed on
-# the hub's pages (see docs/data_corpora.md).
+# the hub's pages (see docs/data.md).
 LAYOUT: dict[str, dict[Split, list[str]]] = {
     "lm1b": {
         "train": ["plain_text/train/0000.parquet", "plain_text/train/0001.parquet"],

@@ -105,7 +105,8 @@ def test_the_python_snippet_runs(tiny_recipe: Path, capsys: pytest.CaptureFixtur
 def commands(group: Any, above: str = "mdmkit") -> Iterator[tuple[str, Any]]:
     """Every command by what one types."""
     for name, command in group.commands.items():
-        yield f"{above} {name}", command
+        if not hasattr(command, "commands") or command.invoke_without_command:
+            yield f"{above} {name}", command
         if hasattr(command, "commands"):
             yield from commands(command, f"{above} {name}")
 

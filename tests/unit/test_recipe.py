@@ -106,7 +106,8 @@ def test_missing_tables_and_keys_are_all_named(here: Path):
         "empty.toml: [run]: missing; expected a table",
         "empty.toml: [data] length: missing; expected an integer",
         "empty.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: "
-        "hub, lm1b, state_of_the_union, text",
+        "ag_news, arxiv, embedded, fineweb_edu, hub, lambada, lm1b, openwebtext, ptb, pubmed, "
+        "state_of_the_union, text, text8, tinystories, wikitext103, wikitext2",
         "empty.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
         "known: bert, bpe, bytes, gpt2, json, text8",
         "empty.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",
@@ -192,7 +193,7 @@ def test_a_line_names_the_file_that_said_it(here: Path):
         "base.toml: [train] steps: expected a value >= 1, got 0",
         'child.toml: [train] global_batch_size: expected an integer, got the string "x"',
         "child.toml: [evaluators.test] use: missing; expected the name of an evaluator; known: "
-        "nelbo",
+        "duel, last_word, multiple_choice, nelbo",
     ]
 
 

@@ -5,7 +5,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 import pytest
@@ -303,7 +303,7 @@ def _tables() -> Iterator[tuple[tuple[str, ...], dict[str, Any], type]]:
 def _required(cls: type) -> dict[str, Any]:
     examples: dict[Any, Any] = {str: "x", float: 0.5, protocols.TimeSampler: {"use": "uniform"}}
     needed = {
-        name: examples[field.type]
+        name: get_args(field.type)[0] if get_origin(field.type) is Literal else examples[field.type]
         for name, field in fields(cls).items()
         if field.default is attrs.NOTHING and DEFAULT_USE not in field.metadata
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from mdmkit.protocols import BlockSource
 from mdmkit.values import Measurement
+
+_LARGEST = math.log(sys.float_info.max)
 
 FEW_DOCUMENTS = 10
 """With fewer documents blocks are taken as the sample: so few make no standard error."""
@@ -88,21 +91,29 @@ def measurements(
         return Measurement(value=value, stderr=error, unit=unit, draws_stderr=spread)
 
     nats_per_token = per(tokens, "nats/token", 1.0)
-    perplexity = math.exp(nats_per_token.value)
-    spread = nats_per_token.draws_stderr
     found = {
         name: nats_per_token,
         "bits_per_token": per(tokens, "bits/token", 1 / math.log(2)),
-        # delta method: d exp(x) = exp(x) dx
-        "ppl": Measurement(
-            value=perplexity,
-            stderr=perplexity * nats_per_token.stderr,
-            draws_stderr=None if spread is None else perplexity * spread,
-        ),
+        "ppl": exponential(nats_per_token),
     }
     if size is not None and size.sum() > 0:
         found["bits_per_byte"] = per(size, "bits/byte", 1 / math.log(2))
     return found
+
+
+def exponential(number: Measurement) -> Measurement:
+    """Its exp, with errors by the delta method: d exp(x) = exp(x) dx.
+
+    A number that is too large for that has the largest one there is: weights that are damaged
+    should still be measured in nats.
+    """
+    value = math.exp(min(number.value, _LARGEST))
+    spread = number.draws_stderr
+    return Measurement(
+        value=value,
+        stderr=min(value * number.stderr, sys.float_info.max),
+        draws_stderr=None if spread is None else min(value * spread, sys.float_info.max),
+    )
 
 
 def documents_of(source: BlockSource, blocks: Tensor) -> Tensor:

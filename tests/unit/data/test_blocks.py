@@ -45,6 +45,7 @@ def test_provenance_says_what_it_is(table: Any, corpus: Any) -> None:
         "tokens": tokens,
         "documents": 20,
         "documents_without_tokens": 0,
+        "empty_documents": 0,
         "dropped_tokens": tokens - 14 * len(blocks),
         "utf8_bytes": sum(len(t) for t in corpus.validation),
     }

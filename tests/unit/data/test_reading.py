@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mdmkit import DataError
-from mdmkit.data.opening import contents_fingerprint, expand, kind_of
+from mdmkit.data.opening import contents_fingerprint, expand, folder_files, kind_of
 from mdmkit.data.reading import Reading, documents_of, read_documents
 
 
@@ -199,3 +199,24 @@ def test_fingerprint_follows_content_order_and_options(tmp_path: Path) -> None:
     assert contents_fingerprint([moved, b], column="text") != first
     with pytest.raises(DataError, match=r"gone\.txt: cannot be read"):
         contents_fingerprint([tmp_path / "gone.txt"])
+
+
+def test_the_same_bytes_under_another_ending_are_other_documents(tmp_path: Path) -> None:
+    found = set()
+    for name in ("x.txt", "x.jsonl", "x.csv", "x.txt.gz"):
+        path = tmp_path / name
+        path.write_bytes(b'{"text": "a"}\n')
+        found.add(contents_fingerprint([path]))
+    assert len(found) == 4
+    (tmp_path / "y.txt").write_bytes(b'{"text": "a"}\n')
+    assert contents_fingerprint([tmp_path / "y.txt"]) in found  # but for that, names mean nothing
+
+
+def test_a_folder_that_is_a_link_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "b.txt").write_text("b")
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "a.txt").write_text("a")
+    (tmp_path / "near" / "far").symlink_to(tmp_path / "far")
+    (tmp_path / "near" / "loop").symlink_to(tmp_path / "near")
+    assert sorted(folder_files(tmp_path / "near")) == ["a.txt", "far/b.txt"]

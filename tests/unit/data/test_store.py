@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import os
 import subprocess
 import sys
@@ -212,13 +213,39 @@ def test_damage_is_noticed_said_and_mended(
     assert corpus.reads == ["train", "train"]
 
 
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (b'"dtype": "<u2"', b'"dtype": "|u1"'),
+        (b'"dtype": "<u2"', b'"dtype": "xxx"'),
+        (b'"documents": 30', b'"documents": 31'),
+        (b'"utf8_bytes": ', b'"utf8_bytes": 9'),
+    ],
+)
+def test_every_word_of_a_manifest_is_protected(
+    tmp_path: Path, listed: Any, good: bytes, bad: bytes
+) -> None:
+    corpus = listed(train=texts(30))
+    whole = opened(tmp_path, corpus)
+    (file,) = (tmp_path / "tokens").glob("*/manifest.json")
+    content = file.read_bytes()
+    assert good in content
+    file.write_bytes(content.replace(good, bad))
+    notes: list[str] = []
+    again = opened(tmp_path, corpus, notes)
+    assert "manifest.json: its content has changed" in notes[0]
+    assert np.array_equal(again.tokens, whole.tokens)
+    assert again.counts == whole.counts
+
+
 def test_a_manifest_of_other_tokens_is_damage(tmp_path: Path, listed: Any) -> None:
     corpus = listed(train=texts(30))
     opened(tmp_path, corpus)
     (folder,) = (tmp_path / "tokens").iterdir()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["made_from"]["corpus_fingerprint"] = "other"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    opened(tmp_path / "other", listed(train=texts(31)))
+    (other,) = (tmp_path / "other" / "tokens").iterdir()
+    shutil.rmtree(folder)
+    other.rename(folder)
     notes: list[str] = []
     opened(tmp_path, corpus, notes)
     assert "manifest is of other tokens" in notes[0]
@@ -473,9 +500,25 @@ def test_old_leftovers_are_removed_and_young_ones_kept(tmp_path: Path, listed: A
 
 
 def test_documents_without_tokens_are_counted(tmp_path: Path, listed: Any) -> None:
-    store = opened(tmp_path, listed(train=["w3 w4", " ", "w5"]))
-    assert store.tokens.tolist() == [3, 4, 1, 5, 1]
-    assert (store.counts.documents, store.counts.without_tokens) == (2, 1)
+    corpus = listed(train=["w3 w4", " ", "w5", "\t"])
+    store = opened(tmp_path, corpus, frame=Frame())
+    assert store.tokens.tolist() == [3, 4, 5]
+    assert (store.counts.documents, store.counts.without_tokens, store.counts.empty) == (2, 2, 0)
+
+
+def test_documents_without_tokens_are_framed_like_any_other(tmp_path: Path, listed: Any) -> None:
+    store = opened(tmp_path, listed(train=["w3 w4", " ", "w5", "\t"]))
+    assert store.tokens.tolist() == [3, 4, 1, 1, 5, 1, 1]
+    assert store.offsets.tolist() == [0, 3, 4, 6, 7]
+    assert (store.counts.documents, store.counts.without_tokens, store.counts.empty) == (4, 0, 2)
+    every = np.arange(7)
+    assert store.document_at(every).tolist() == [0, 0, 0, 1, 2, 2, 3]
+    found = store.bytes_between(every, every + 1).tolist()
+    assert found == [2.5, 2.5, 0, 0, 2, 0, 0]  # white space that is no token is no text
+    assert sum(found) == store.counts.utf8_bytes
+
+
+def test_a_corpus_without_tokens(tmp_path: Path, listed: Any) -> None:
     with pytest.raises(DataError, match="the tokenizer made nothing out of any document"):
         opened(tmp_path, listed(train=[" ", "\n"], version="2"))
 
@@ -526,7 +569,7 @@ def test_bytes_of_ranges_add_up_to_the_text(tmp_path: Path, listed: Any) -> None
     written = [*texts(40), "w3 ünbekannt é w4", " "]
     frame = Frame(before=(1, 1), after=(1,))
     store = opened(tmp_path, listed(train=written), frame=frame)
-    sizes = [len(t.encode()) for t in written[:-1]]
+    sizes = [*(len(t.encode()) for t in written[:-1]), 0]  # the last is no token
     assert np.diff(store.utf8_bytes).tolist() == sizes
     assert store.counts.utf8_bytes == sum(sizes)
 
@@ -535,9 +578,10 @@ def test_bytes_of_ranges_add_up_to_the_text(tmp_path: Path, listed: Any) -> None
     each = np.arange(store.counts.tokens)
     of_token = store.bytes_between(each, each + 1)
     assert of_token.sum() == pytest.approx(sum(sizes))
-    for document, size in enumerate(sizes):
+    for document, size in enumerate(sizes[:-1]):
         own = of_token[store.offsets[document] : store.offsets[document + 1]]
         assert own[[0, 1, -1]].tolist() == [0, 0, 0]
         assert own[2:-1] == pytest.approx(np.full(len(own) - 3, size / (len(own) - 3)))
+    assert of_token[-3:].tolist() == [0, 0, 0]
     last = np.array([store.counts.tokens])
     assert store.bytes_between(last, last).tolist() == [0]

@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from mdmkit.builtin.evaluators.likelihood import Sample, measurements, ratio_of_sums
+from mdmkit.builtin.evaluators.likelihood import (
+    Sample,
+    exponential,
+    measurements,
+    ratio_of_sums,
+)
 from mdmkit.builtin.evaluators.nelbo.control import (
     FEATURES,
     PRIOR,
@@ -17,7 +22,7 @@ from mdmkit.builtin.evaluators.nelbo.control import (
 from mdmkit.builtin.evaluators.nelbo.designs import allocated_rate, allocated_share, times_by_half
 from mdmkit.builtin.evaluators.nelbo.errors import error_of_draws
 from mdmkit.builtin.evaluators.nelbo.neighbours import count_neighbours
-from mdmkit.values import Batch
+from mdmkit.values import Batch, Measurement
 
 from .conftest import Blocks, draws
 
@@ -199,3 +204,14 @@ def test_all_numbers_have_the_error_of_the_first_by_the_delta_method():
     assert ppl.stderr == pytest.approx(ppl.value * first.stderr)
     assert ppl.draws_stderr == pytest.approx(ppl.value * first.draws_stderr)
     assert byte.value == pytest.approx(bits.value / 4)
+
+
+def test_a_perplexity_that_is_too_large_for_a_number() -> None:
+    found = exponential(Measurement(value=2.0, stderr=0.1, draws_stderr=0.01))
+    assert (found.value, found.stderr) == pytest.approx((math.exp(2), 0.1 * math.exp(2)))
+    assert found.draws_stderr == pytest.approx(0.01 * math.exp(2))
+    absurd = exponential(Measurement(value=5000.0, stderr=100.0))
+    assert math.isfinite(absurd.value)
+    assert math.isfinite(absurd.stderr)
+    assert absurd.value > 1e307
+    assert absurd.draws_stderr is None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mdmkit.builtin.evaluators import Nelbo
 from mdmkit.errors import CheckpointError, DataError, RecipeError
 from mdmkit.evaluation.evaluate import evaluate
 from mdmkit.evaluation.replay import replay
@@ -206,10 +207,13 @@ def test_some_sets_leave_the_others_in_the_file_unless_they_were_measured_otherw
     found = evaluate_suite(run, "three.toml", only=["short"])
     assert list(found.results) == ["short"]
     assert list(written(run)["sets"]) == ["own", "lines", "short"]
-    said = []
+    before, said = written(run), []
     evaluate_suite(run, "three.toml", only=["short"], seed=5, notify=said.append)
     assert list(written(run)["sets"]) == ["short"]
-    assert sum("was measured otherwise; dropped" in line for line in said) == 2
+    aside = run / "eval" / "three.previous.json"
+    assert f"own, lines, short: measured otherwise before; those numbers are now in {aside}" in said
+    assert written(run, "three.previous") == before
+    assert replay(aside).matches
 
 
 def test_a_preset_has_a_file_of_its_own(run):
@@ -254,6 +258,45 @@ def test_options_of_all_evaluators(run):
     assert {result.provenance["draws"] for result in found.results.values()} == {4}
 
 
+def test_drawing_goes_on_until_the_numbers_are_precise(run):
+    rough = evaluate_suite(run, "three.toml", only=["own"]).results["own"]
+    fine = evaluate_suite(run, "three.toml", only=["own"], precision=0.002).results["own"]
+    assert fine.provenance["draws"] > rough.provenance["draws"]
+    number = fine.measurements["nelbo_per_token"]
+    assert number.draws_stderr <= 0.002 * number.value
+    assert fine.provenance["set"]["evaluator"]["precision"] == 0.002
+
+
+def test_numbers_that_cannot_be_verified_any_more_are_set_aside(run):
+    evaluate_suite(run, "three.toml")
+    Path("lines.txt").unlink()
+    evaluate_suite(run, "three.toml", allow_missing=True)
+    assert list(written(run)["sets"]) == ["own"]
+    assert list(written(run, "three.previous")["sets"]) == ["own", "lines", "short"]
+
+
+def test_what_does_not_fit_the_run_is_said_for_all_sets(made, tmp_path):
+    run = Path(shutil.copytree(made["ar"], tmp_path / "runs" / made["ar"].name))
+    with pytest.raises(RecipeError) as caught:
+        evaluate_suite(run, "three.toml", overrides=["protocol.evaluator={use='duel'}"])
+    assert [line.partition("] ")[0] for line in caught.value.problems] == [
+        f"suite three: [sets.{label}" for label in ("own", "lines", "short")
+    ]
+    assert "evaluator: the network predicts the next token" in caught.value.problems[0]
+
+
+def test_options_that_an_evaluator_refuses_when_it_is_built_are_said_for_all_sets(run, monkeypatch):
+    def refuse(self, context):
+        raise RecipeError("nelbo: no")
+
+    monkeypatch.setattr(Nelbo, "build", refuse)
+    with pytest.raises(RecipeError) as caught:
+        evaluate_suite(run, "three.toml")
+    assert list(caught.value.problems) == [
+        f"suite three: {label}: nelbo: no" for label in ("own", "lines", "short")
+    ]
+
+
 def test_an_autoregressive_run_gives_exact_numbers(made, tmp_path):
     run = Path(shutil.copytree(made["ar"], tmp_path / "runs" / made["ar"].name))
     found = evaluate_suite(run, "three.toml", draws=4)
@@ -267,11 +310,11 @@ def test_an_autoregressive_run_gives_exact_numbers(made, tmp_path):
 # --- replay --------------------------------------------------------------------------------
 
 
-def change_weights(run, step=6):
+def change_weights(run, step=6, factor=1.1):
     """Other weights under the same step, in a checkpoint that is whole."""
     state = load_weights(run, step=step).state
     shutil.rmtree(run / "checkpoints" / f"step-{step:08d}")
-    tensors = {f"{kind}/{name}": 1.1 * value for name, value in state.items()
+    tensors = {f"{kind}/{name}": factor * value for name, value in state.items()
                for kind in ("model", "ema")}  # fmt: skip
     save_checkpoint(run, step, tensors, {}, world=World(device=torch.device("cpu")), keep=0)
 
@@ -309,6 +352,14 @@ def test_other_weights_are_not_the_same_measurement(run):
     assert [line.split(":")[0] for line in again.differences] == ["own", "lines", "short"]
     assert all("weights_sha256" in line for line in again.differences)
     assert not any(entry.bitwise for entry in again.comparisons)
+
+
+def test_other_weights_are_told_even_where_the_numbers_agree_within_their_errors(run):
+    path = evaluate_suite(run, "three.toml", only=["own"]).path
+    change_weights(run, factor=1.0001)
+    again = replay(path)
+    assert all(entry.matches for entry in again.comparisons)
+    assert not again.matches
 
 
 def test_numbers_that_were_changed_in_the_file_are_seen(run):

@@ -138,7 +138,7 @@ class Answers:
             "truncated": self.truncated,
             "bos": self.bos,
             "answer_tokens": sum(sum(counts) for counts in self.counts),
-            "tokenizer": context.tokenizer.fingerprint,
+            "tokenizer_fingerprint": context.tokenizer.fingerprint,
             "exact": context.objective.exact,
             "draws": self.draws,
             "enumerated_share": sum(not row.masks.drawn for row in rows) / max(1, len(rows)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from mdmkit.builtin.evaluators.choice.answers import (
 )
 from mdmkit.builtin.evaluators.choice.greedy import Greedy
 from mdmkit.builtin.evaluators.choice.questions import Option, Question
+from mdmkit.builtin.evaluators.likelihood import exponential
 from mdmkit.data.rows import Row, RowSource
 from mdmkit.errors import DataError
 from mdmkit.options import option
@@ -137,17 +137,10 @@ class LiveLastWord:
         nelbo = mean(
             self.answers.nats(self.table)[rows], unit="nats/word", drawn=self.answers.drawn
         )
-        ppl = math.exp(nelbo.value)
-        drawn = nelbo.draws_stderr
         return {
             "accuracy": share(self.hits.compute().cpu()[rows, 0]),
             "nelbo_per_word": nelbo,
-            # delta method: d exp(x) = exp(x) dx
-            "ppl_per_word": Measurement(
-                value=ppl,
-                stderr=ppl * nelbo.stderr,
-                draws_stderr=None if drawn is None else ppl * drawn,
-            ),
+            "ppl_per_word": exponential(nelbo),
         }
 
     @property
