@@ -98,7 +98,8 @@ def evaluate_run(
         str | None,
         typer.Option(
             metavar="SHARE",
-            help="Draw until the standard error is this share of the number, such as 0.01.",
+            help="Draw until the error of the draws is this share of the NELBO, such as 0.01. "
+            "The rest of the error takes more text.",
         ),
     ] = None,
     ema: EmaOption = True,
@@ -133,7 +134,12 @@ def evaluate_run(
         "--source": sources, "--only": only, "--allow-missing": allow_missing, "--preset": preset,
     }  # fmt: skip
     if replay is not None:
-        _refuse_beside_replay(names, {**suite_options, "--set": overrides}, runs or ())
+        measuring = {
+            "--set": overrides, "--split": split, "--draws": draws, "--precision": precision,
+            "--no-ema": not ema, "--checkpoint": checkpoint, "--seed": seed,
+            "--batch-size": batch_size, "--dtype": dtype,
+        }  # fmt: skip
+        _refuse_beside_replay(names, {**suite_options, **measuring}, runs or ())
         where = {"run": runs[0] if runs else None, "device": device, "runs_dir": runs_dir}
         _replay(
             replay, {**where, "sources": _sources(sources), "allow_missing": allow_missing}, as_json
@@ -232,7 +238,8 @@ def _replay(path: Path, options: Mapping[str, Any], as_json: bool) -> None:
 def _refuse_beside_replay(
     names: Sequence[str], options: Mapping[str, Any], runs: Sequence[str]
 ) -> None:
-    given = [name for name in ("--only", "--preset", "--set") if options[name]]
+    allowed = {"--source", "--allow-missing"}
+    given = [name for name, value in options.items() if value and name not in allowed]
     if names:
         given.insert(0, "--suite")
     if given:

@@ -14,7 +14,7 @@ from attrs import frozen
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.draws import StepDraws
 from mdmkit.environment import environment
-from mdmkit.errors import RecipeError
+from mdmkit.errors import PluginError, RecipeError
 from mdmkit.evaluation.driver import Result, measure, run_evaluation
 from mdmkit.evaluation.generate import rows_at_once
 from mdmkit.evaluation.run import find_run, open_trained, read_recipe, weights_facts
@@ -240,7 +240,16 @@ def with_circumstances(
         found: from the evaluator.
         context: in which it was found.
         facts: more to say, such as `weights_facts`.
+
+    Raises:
+        PluginError: where the evaluator uses a key of these for something else.
     """
+    taken = sorted(found.provenance.keys() & (facts.keys() - {"data"}))
+    if taken:
+        raise PluginError(
+            f'evaluator "{found.label}": its provenance has {", ".join(taken)}, which says '
+            "something else of every number; expected another name"
+        )
     provenance = {
         **found.provenance,
         "tokenizer_fingerprint": context.tokenizer.fingerprint,

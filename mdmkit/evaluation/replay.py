@@ -30,11 +30,23 @@ DECISIVE = frozenset(
         "corpus_fingerprint",
         "fingerprint",
         "sha256",
+        "seed",
+        "draws",
+        "estimator",
+        "blocks",
+        "documents",
+        "tokens",
+        "tokens_scored",
+        "questions",
+        "packing",
+        "detokenizer",
+        "length",
+        "precision",
     )
 )
-"""Keys of provenance that must be equal, wherever they stand: other weights, text or tokens."""
+"""Keys of provenance at or below which all must be equal: else it is another measurement."""
 
-_ROUNDING = 1e-6  # relative; what another device or order of summation may do to an exact number
+_ROUNDING = 1e-6  # relative; what the order of summation may do
 
 
 @frozen(kw_only=True)
@@ -45,24 +57,34 @@ class Comparison:
         label, name: the set, and the measurement.
         recorded: in the file.
         found: now.
+        alike: whether both were measured in the same circumstances (device, versions, processes).
     """
 
     label: str
     name: str
     recorded: Measurement
     found: Measurement
+    alike: bool = True
 
     @property
     def bitwise(self) -> bool:
         """Whether value and error are the same, bit for bit."""
-        return (self.recorded.value, self.recorded.stderr) == (self.found.value, self.found.stderr)
+        return self.recorded == self.found
 
     @property
     def matches(self) -> bool:
-        """Whether they differ by less than the standard error that the file states.
+        """Whether the number was found again.
 
-        The same masks on the same text should differ by rounding alone, far less than that.
+        In the same circumstances the same masks on the same text give value and errors up to
+        rounding. In others (another device, say) the value must be within the standard error.
         """
+        pairs = [
+            (self.recorded.value, self.found.value),
+            (self.recorded.stderr, self.found.stderr),
+            (self.recorded.draws_stderr or 0.0, self.found.draws_stderr or 0.0),
+        ]
+        if self.alike:
+            return all(abs(new - old) <= _ROUNDING * abs(old) for old, new in pairs)
         allowed = max(self.recorded.stderr, _ROUNDING * abs(self.recorded.value))
         return abs(self.found.value - self.recorded.value) <= allowed
 
@@ -191,17 +213,25 @@ def _compared(
         old = record.sets[label].result
         once = sorted(old.measurements.keys() ^ found.measurements.keys())
         differences += [f"{label}: {name}: measured only once" for name in once]
+        before_circumstances = len(circumstances)
+        for path_in, before, after in _changes(old.provenance, found.provenance, ()):
+            line = f"{label}: {dotted(path_in)}: {json.dumps(before)} -> {json.dumps(after)}"
+            if DECISIVE & set(path_in):
+                differences.append(line)
+            elif path_in[0] == "environment" or path_in in (("ranks",), ("batch_size",)):
+                circumstances.append(line)
+        alike = len(circumstances) == before_circumstances
         comparisons += [
-            Comparison(label=label, name=name, recorded=number, found=found.measurements[name])
+            Comparison(
+                label=label,
+                name=name,
+                recorded=number,
+                found=found.measurements[name],
+                alike=alike,
+            )
             for name, number in old.measurements.items()
             if name in found.measurements
         ]
-        for path_in, before, after in _changes(old.provenance, found.provenance, ()):
-            line = f"{label}: {dotted(path_in)}: {json.dumps(before)} -> {json.dumps(after)}"
-            if path_in[-1] in DECISIVE:
-                differences.append(line)
-            elif path_in[0] == "environment" or path_in == ("ranks",):
-                circumstances.append(line)
     return Replay(
         path=path,
         comparisons=tuple(comparisons),

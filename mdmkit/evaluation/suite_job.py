@@ -233,8 +233,10 @@ class SuiteJob:
         return same, stale
 
     def _set_aside(self, path: Path, stale: Collection[str]) -> None:
-        """Numbers of other settings are not lost at once, should this have been a mistake."""
-        aside = path.with_suffix(".previous.json")
+        """Numbers of other settings are never lost: each file that is replaced gets a name."""
+        aside, number = path.with_suffix(".previous.json"), 2
+        while aside.exists():
+            aside, number = path.with_suffix(f".previous-{number}.json"), number + 1
         if self.world.rank == 0:
             with explained(path, "make room, and evaluate again"):
                 path.replace(aside)

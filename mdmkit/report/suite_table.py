@@ -29,7 +29,8 @@ COUNTS = {
 def print_suite(console: Console, results: Sequence[SuiteResult]) -> None:
     """One table for one suite: the chief numbers of every set, for every run.
 
-    An upper bound is marked by ``≤``, an exact number by the word.
+    An upper bound is marked by ``≤``, MDLM's slightly truncated one by ``≈``, an exact number by
+    the word.
     """
     suite = results[0].suite
     title = [suite.name, suite.title, f"preset {suite.preset}" if suite.preset else ""]
@@ -129,7 +130,8 @@ def _cell(found: Result, name: str) -> str:
         return ""
     likelihood = number.unit.startswith(("nats/", "bits/")) or name.startswith("ppl")
     bound = likelihood and found.provenance.get("exact") is False
-    return f"{'≤ ' if bound else ''}{with_error(number)}"
+    mark = "≈ " if found.provenance.get("sampling_eps") else "≤ "  # with ε > 0 it is no bound
+    return f"{mark if bound else ''}{with_error(number)}"
 
 
 def _exact(found: Result) -> bool:

@@ -16,7 +16,6 @@ from mdmkit.builtin.evaluators.nelbo import designs
 from mdmkit.builtin.evaluators.nelbo.control import FEATURES, controls
 from mdmkit.builtin.evaluators.nelbo.designs import Ask
 from mdmkit.builtin.evaluators.nelbo.neighbours import count_neighbours
-from mdmkit.builtin.schedules import Cosine, Linear
 from mdmkit.values import Batch
 
 POINTS = 20_000
@@ -42,8 +41,7 @@ class Every:
 
 def ask(u: Tensor, noise: Tensor, scored: Tensor, *, draw: int = 0, **options: Any) -> Ask:
     every: Any = Every(u=u, noise=noise, draw=torch.full((len(u),), draw))
-    usual = {"schedule": Linear(), "sampling_eps": 0.0}
-    return Ask(scored=scored, draws=every, times=u, **{**usual, **options})
+    return Ask(scored=scored, draws=every, times=u, **{"sampling_eps": 0.0, **options})
 
 
 def chances_of_counts(count_of: Any) -> dict[int, float]:
@@ -150,26 +148,33 @@ class _Source:
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.05])
-@pytest.mark.parametrize("schedule", [Linear(), Linear(eps=1e-3), Cosine()])
-def test_mdlm_s_estimate_is_the_integral_over_time(case: Any, schedule: Any, eps: float) -> None:
+def test_mdlm_s_estimate_is_the_integral_over_time(case: Any, eps: float) -> None:
     """Factor and masking rate of each time, and the sum over all masks between them."""
     u = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
     noise = (torch.arange(4000) + 0.5) / 4000
     scored = torch.ones(len(noise), 1, dtype=torch.bool)
     values = []
     for one in u[::40]:
-        made = designs.time(
-            ask(one.expand(len(noise)), noise[:, None], scored, schedule=schedule, sampling_eps=eps)
-        )
+        made = designs.time(ask(one.expand(len(noise)), noise[:, None], scored, sampling_eps=eps))
         rate, factor = float(made.mask.double().mean()), float(made.factor[0])
-        t = eps + (1 - eps) * one
-        assert rate == pytest.approx(float(1 - schedule.alpha(t[None])[0]), abs=2e-4)
+        t = eps + (1 - eps) * float(one)
+        assert rate == pytest.approx((1 - eps) * t, abs=2e-4)
         values.append(factor * case.length * rate * case.h(rate) if rate else 0.0)
     middle = sum(values) / len(values) / case.length
-
-    low, high = (float(1 - schedule.alpha(torch.tensor([t]).double())) for t in (eps, 1.0))
-    expected = integrate.quad(case.h, max(low, 1e-6), high)[0] / (1 - eps)  # over mask rates
+    expected = integrate.quad(lambda t: case.h((1 - eps) * t), max(eps, 1e-6), 1)[0]
     assert middle == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("vocab", "nats"), [(50258, 10.814080), (30522, 10.315844)])
+def test_mdlm_s_figure_of_an_untrained_network(vocab: int, nats: float) -> None:
+    """Every token costs ln(V − 1): MDLM's estimate is (1 − eps) of it (its ε is 0.001)."""
+    u = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+    noise, scored = torch.zeros(2000, 1), torch.ones(2000, 1, dtype=torch.bool)
+    t = 1e-3 + (1 - 1e-3) * u
+    made = designs.time(ask(u, noise, scored, sampling_eps=1e-3))
+    assert torch.equal(made.factor, 1 / t)
+    expected = (made.factor * (1 - 1e-3) * t).mean() * math.log(vocab - 1)  # P(mask) = (1 − ε)t
+    assert float(expected) == pytest.approx(nats, abs=1e-6)
 
 
 def test_both_of_a_pair_cover_everything_once() -> None:

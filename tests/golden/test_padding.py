@@ -127,9 +127,7 @@ def test_the_designs_of_the_evaluator_at_random(case: Any, name: str, draw: int)
     design = DESIGNS[name].masks
     assert design is not None
     real = REAL.expand(count, -1)
-    made = design(
-        Ask(scored=real, draws=every, times=u, schedule=Linear(), sampling_eps=0.0, padding=~real)
-    )
+    made = design(Ask(scored=real, draws=every, times=u, sampling_eps=0.0, padding=~real))
     powers = 2 ** torch.arange(case.length - 1, -1, -1)  # a mask to its place in case.masks
     ce = (log_p(case) * (case.masks & REAL)).sum(-1)[(made.mask * powers).sum(-1)]
     found = made.factor * ce

@@ -260,7 +260,7 @@ def test_precision_draws_until_it_is_there(make_context, options):
     found = run_evaluation(asked, make_context(blocks))
     number = nats_of(found)
     assert number.draws_stderr <= 0.02 * number.value
-    assert found.provenance["precision"] == {"asked": 0.02, "reached": True}
+    assert found.provenance["wanted_precision"] == {"asked": 0.02, "reached": True}
     draws = found.provenance["draws"]
     assert draws > 2 * options.draws
     assert draws % options.draws == 0
@@ -273,8 +273,8 @@ def test_precision_draws_until_it_is_there(make_context, options):
 def test_precision_stops_at_the_cap_and_says_so(make_context):
     found = run_evaluation(Nelbo(precision=1e-4, max_draws=7), make_context(random_blocks(9)))
     assert found.provenance["draws"] == 7
-    assert found.provenance["precision"]["reached"] is False
-    assert "max_draws = 7" in found.provenance["precision"]["note"]
+    assert found.provenance["wanted_precision"]["reached"] is False
+    assert "max_draws = 7" in found.provenance["wanted_precision"]["note"]
 
 
 def test_an_exact_objective_is_as_precise_as_asked_at_once(make_context):

@@ -358,21 +358,42 @@ def test_other_weights_are_told_even_where_the_numbers_agree_within_their_errors
     path = evaluate_suite(run, "three.toml", only=["own"]).path
     change_weights(run, factor=1.0001)
     again = replay(path)
-    assert all(entry.matches for entry in again.comparisons)
+    for entry in again.comparisons:
+        assert abs(entry.found.value - entry.recorded.value) < entry.recorded.stderr
+    assert again.differences
     assert not again.matches
 
 
 def test_numbers_that_were_changed_in_the_file_are_seen(run):
     path = evaluate_suite(run, "three.toml", only=["own"]).path
     plain = json.loads(path.read_text())
-    number = plain["sets"]["own"]["measurements"]["nelbo_per_token"]
-    for change, matches in ((0.5, True), (1.5, False)):
+    entry = plain["sets"]["own"]
+    number = entry["measurements"]["nelbo_per_token"]
+    for change, torch_version, matches in (
+        (1e-9, None, True),  # rounding
+        (0.5, None, False),  # the same text and masks on the same machine
+        (0.5, "another", True),  # within the error, elsewhere
+        (1.5, "another", False),
+    ):
         changed = number | {"value": number["value"] + change * number["stderr"]}
-        plain["sets"]["own"]["measurements"]["nelbo_per_token"] = changed
+        entry["measurements"]["nelbo_per_token"] = changed
+        if torch_version:
+            entry["provenance"]["environment"]["torch"] = torch_version
         path.write_text(json.dumps(plain))
         again = replay(path)
-        assert again.matches is matches
+        assert again.matches is matches, change
         assert [e.name for e in again.comparisons if not e.bitwise] == ["nelbo_per_token"]
+
+
+@pytest.mark.parametrize("key", ["seed", "draws", "blocks", "tokens_scored"])
+def test_facts_that_were_changed_in_the_file_are_seen(run, key):
+    path = evaluate_suite(run, "three.toml", only=["own"]).path
+    plain = json.loads(path.read_text())
+    plain["sets"]["own"]["provenance"][key] += 1
+    path.write_text(json.dumps(plain))
+    again = replay(path)
+    assert not again.matches
+    assert any(f" {key}: " in line for line in again.differences)
 
 
 def test_other_text_is_not_the_same_measurement_and_gone_text_is_missing(run):

@@ -15,8 +15,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.builtin.evaluators.pairs import MakeDraws, PairDraws
-from mdmkit.diffusion import nelbo_weight, uniform_subset, with_padding
-from mdmkit.protocols import NoiseSchedule
+from mdmkit.diffusion import uniform_subset, with_padding
 
 ROOT_SHARE = 0.8
 """Of the allocation, see `allocated_rate`."""
@@ -31,7 +30,6 @@ class Ask:
         draws: the random numbers of these pairs.
         times: ``[N, n]`` float64 in (0, 1), of all pairs, stratified within each half of the
             blocks; see `times_by_half`.
-        schedule: of the run.
         sampling_eps: no time is drawn below.
         padding: ``[B, L]`` bool, what is masked along with the text though it never counts; see
             `mdmkit.values.Batch`. None for none.
@@ -40,7 +38,6 @@ class Ask:
     scored: Tensor
     draws: PairDraws
     times: Tensor
-    schedule: NoiseSchedule
     sampling_eps: float
     padding: Tensor | None = None
 
@@ -136,17 +133,18 @@ def pairs(ask: Ask) -> Masks:
 
 
 def time(ask: Ask) -> Masks:
-    """MDLM's: t jittered over [eps, 1], each token masked by itself, weight −alpha'/(1 − alpha).
+    """MDLM's: t jittered over [eps, 1], each token masked by itself at (1 − eps)·t, weight 1/t.
 
-    With eps > 0 the integral below eps is left out, and the rest is divided by 1 − eps, as there.
+    Its own schedule and not the run's, since a denoiser is a denoiser of mask rates: the
+    expectation is n·∫ h((1 − eps)·t) dt over [eps, 1], h being the cross-entropy of a masked token
+    at a mask rate. With eps > 0 a little of the bound is left out, as there: of a constant h, eps.
     """
     eps = ask.sampling_eps
     t = eps + (1 - eps) * ask.draws.strata("nelbo/time", "jittered")
-    alpha, dalpha = ask.schedule.alpha(t), ask.schedule.dalpha(t)
     noise = ask.draws.uniform("nelbo/mask", ask.scored.shape[-1])
     among = ask.scored if ask.padding is None else ask.scored | ask.padding
-    mask = (noise.double() < (1 - alpha)[:, None]) & among
-    return Masks(mask=mask, factor=nelbo_weight(alpha, dalpha))
+    mask = (noise.double() < ((1 - eps) * t)[:, None]) & among
+    return Masks(mask=mask, factor=1 / t)
 
 
 DESIGNS: Mapping[str, Design] = {

@@ -43,8 +43,9 @@ class Nelbo:
       the text, fitted on the other half of the blocks;
     - ``count``: counts uniform, nothing else; what validation during training uses;
     - ``pairs``: the same, each second mask being the complement of the first;
-    - ``time``: MDLM's (arXiv 2406.07524): times uniform in [``sampling_eps``, 1], every token
-      masked by itself, weight 1/t; unbiased at ``sampling_eps = 0`` only.
+    - ``time``: MDLM's (arXiv 2406.07524): times t uniform in [``sampling_eps``, 1], every token
+      masked by itself at (1 − ``sampling_eps``)·t, weight 1/t, whatever the run's schedule; at
+      ``sampling_eps = 0`` only it is unbiased, else it leaves a little of the bound out.
 
     An objective with an exact NLL is computed once. ``stderr`` is over documents where the split
     has ten or more, else over blocks, taken as a sample of their kind of text; ``draws_stderr`` is
@@ -259,9 +260,9 @@ class LiveNelbo:
             found = self.compute()["nelbo_per_token"]
             error = found.draws_stderr
             reached = error is not None and error <= options.precision * found.value
-            facts["precision"] = {"asked": options.precision, "reached": reached}
+            facts["wanted_precision"] = {"asked": options.precision, "reached": reached}
             if not reached:
-                facts["precision"]["note"] = (
+                facts["wanted_precision"]["note"] = (
                     f"stopped at max_draws = {options.max_draws} before the error of the draws "
                     "was as small as asked"
                 )

@@ -146,7 +146,6 @@ class Round:
                 scored=scored,
                 draws=draws,
                 times=self.times,
-                schedule=context.noise_schedule,
                 sampling_eps=self.sampling_eps,
                 padding=~batch.real if batch.padding_seen and batch.real is not None else None,
             )
