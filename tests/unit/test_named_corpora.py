@@ -144,11 +144,24 @@ def test_options_that_change_the_text_change_the_fingerprint(tmp_path: Path) -> 
 
 
 def test_licences_are_those_of_the_data_set_that_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "sample" / "10BT").mkdir(parents=True)
+    (tmp_path / "sample" / "10BT" / "0.txt").write_text("a")
     for dataset, licence in ((None, "ODC-By-1.0"), ("some/other", None)):
         options = {"dataset": dataset} if dataset else {}
-        corpus = NAMED["fineweb_edu"](path=str(tmp_path / "a.txt"), **options)  # type: ignore[arg-type]
+        corpus = NAMED["fineweb_edu"](path=str(tmp_path), **options)
         assert corpus.describe("train").get("licence") == licence
+
+
+def test_a_single_file_is_not_said_to_be_the_data_set(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    found = NAMED["fineweb_edu"](path=str(tmp_path / "a.txt"), limit=3).describe("train")
+    assert found == {
+        "source": "a local file in place of HuggingFaceFW/fineweb-edu",
+        "local_copy": True,
+        "files": ["a.txt"],
+        "rows": "train[:-10000]",
+        "limit": 3,
+    }
 
 
 # --- text8 ---------------------------------------------------------------------------------
