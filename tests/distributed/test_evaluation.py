@@ -55,7 +55,7 @@ def test_two_ranks_find_what_one_finds(tmp_path):
         found = both[0]["measurements"][name]
         assert abs(found["value"] - number["value"]) < 1e-6 * number["value"]
         assert abs(found["stderr"] - number["stderr"]) < 1e-5 * number["stderr"]
-    for fact in ("tokens_scored", "draws", "precision"):
+    for fact in ("tokens_scored", "draws", "wanted_precision"):
         assert alone["provenance"][fact] == both[0]["provenance"][fact]
     assert alone["provenance"]["draws"] > 3  # both drew on until it was precise enough
 
