@@ -281,7 +281,7 @@ def test_an_exact_objective_is_as_precise_as_asked_at_once(make_context):
     context = make_context(random_blocks(8), network=TinyNetwork(0.0), exact=True)
     found = run_evaluation(Nelbo(precision=1e-6), context)
     assert found.provenance["draws"] == 1
-    assert "precision" not in found.provenance
+    assert "wanted_precision" not in found.provenance
 
 
 def test_bits_per_byte_where_the_source_knows_bytes(make_context):
