@@ -71,7 +71,7 @@ def test_what_it_says_to_type_next_works(first: Said) -> None:
     assert measured.lines == [  # the same weights on the same blocks: the same numbers
         line for line in first.lines if line in measured.lines
     ]
-    assert len(measured.lines) == 5
+    assert len(measured.lines) == 6
     assert "eval/held_out.json: replaced\n" in measured.err
     generated = mdmkit(*generate)
     assert (generated.code, generated.err) == (0, "")
@@ -132,7 +132,7 @@ def test_where_runs_go(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 KILLER = """
 import os, random, signal, sys, time
 # All that takes long is imported once, for all that are forked off.
-import mdmkit.training.loop, mdmkit.builtin.evaluators.pair_table, torch._dynamo
+import mdmkit.training.loop, mdmkit.builtin.evaluators.nelbo.pair_table, torch._dynamo
 from mdmkit.cli import main
 
 for seed in range(3):
