@@ -84,7 +84,7 @@ class TextTokenizer:
         def refused(text: str) -> bool:
             try:
                 self.backend.encode(text, add_special_tokens=False)
-            except Exception:
+            except Exception:  # the library raises the base class itself
                 return True
             return False
 
