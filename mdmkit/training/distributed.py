@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from mdmkit.recipe import Parallel
 
 T = TypeVar("T")
+
+_SETTLING = 0.5
+"""Seconds that gloo's threads get to let go of the tensors of the last call. A thread that is late
+needs Python for that, and takes down a process which is just ending (pytorch/pytorch#179291)."""
 
 
 @frozen(kw_only=True)
@@ -95,7 +100,10 @@ def open_world(device: str = "auto") -> Iterator[World]:
         yield World(rank=dist.get_rank(), size=size, device=chosen)
     finally:
         if ours:
+            settling = dist.get_backend() == "gloo"
             dist.destroy_process_group()
+            if settling:
+                time.sleep(_SETTLING)
 
 
 @contextlib.contextmanager
