@@ -104,6 +104,8 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
             with clock.elsewhere():
                 job.save()
             saved = job.step
+        if last or stopping:
+            job.saver.settle()
         if last:
             return
         if stopping:
@@ -115,7 +117,8 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
         # Every micro-batch is corrupted first: the normaliser counts all of them, on every rank.
         micro_batches = corrupted(job.step)
         share = torch.stack([noised.denominator for noised in micro_batches]).sum()
-        totals = world.sum(torch.stack([share, torch.tensor(float(stop.asked)).double()]))
+        wanted = torch.tensor(float(stop.asked or job.saver.failed)).double()  # a stop
+        totals = world.sum(torch.stack([share, wanted]))
         denominator, stopping = totals[0].item() or 1.0, totals[1].item() > 0
 
         step_loss = torch.zeros((), device=world.device)

@@ -9,6 +9,10 @@ import torch
 
 from mdmkit import evaluate, load_recipe, sample, train
 from mdmkit.metrics_log import read_metrics
+from mdmkit.recipe import Train
+from mdmkit.training.checkpoint import checkpoints_dir, load_checkpoint, step_name
+from mdmkit.training.distributed import World
+from mdmkit.training.saving import Saver
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,3 +46,22 @@ def test_the_curve_is_that_of_the_cpu(tiny_recipe: Path, tmp_path: Path) -> None
         for device, run in runs.items()
     }  # fmt: skip
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-4)
+
+
+def test_a_checkpoint_is_of_the_state_at_the_call(tmp_path: Path) -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    state = {"big": torch.zeros(64_000_000, device=device), "on_the_cpu": torch.zeros(3)}
+    options = Train(steps=9, global_batch_size=1, checkpoints_in_flight=2)
+    writer = Saver(tmp_path, options, World(device=device))
+    for step in (1, 2, 3):  # the third into the pinned memory of the first
+        for tensor in state.values():
+            tensor.fill_(step)
+        writer.save(step, state, {})
+        for tensor in state.values():
+            tensor.fill_(99)
+    writer.close()
+    for step in (2, 3):
+        path = checkpoints_dir(tmp_path) / step_name(step)
+        found = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+        load_checkpoint(path, found, world=World(device=device))
+        assert all((tensor == step).all() for tensor in found.values())
