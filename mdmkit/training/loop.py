@@ -123,18 +123,24 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
         for index, noised in enumerate(micro_batches):
             # Dropout alone knows of ranks: it is a function of (seed, step, rank, index).
             torch.manual_seed(derive_seed(recipe.run.seed, job.step, world.rank, index))
+            job.phase("copy")
+            noised = noised.to(world.device)
+            job.phase("forward")
             with autocast(world.device, options.precision):
-                loss = root(partial(objective.loss, noised=noised.to(world.device)))
+                loss = root(partial(objective.loss, noised=noised))
+            job.phase("backward")
             (loss.total / denominator).backward()
             step_loss += loss.total.detach() / denominator
             seen.append(loss)
 
+        job.phase("update")
         norm = clip_gradients(root.parameters(), options.clip_norm)
         finite = norm.isfinite()
         learning_rate = recipe.learning_rate.peak * job.learning_rate(job.step)
         step_where_finite(optimizer, finite, learning_rate)
         optimizer.zero_grad(set_to_none=True)
         job.ema.update(job.step, finite)
+        job.phase("rest")
         scored = torch.stack([noised.in_loss.sum() for noised in micro_batches]).sum()
         job.window.add(step_loss, scored.to(world.device), norm, finite)
         job.time_bins.add(micro_batches, seen)
