@@ -149,17 +149,23 @@ def train_step(
     for index, noised in enumerate(micro_batches):
         # Dropout alone knows of ranks: it is a function of (seed, step, rank, index).
         torch.manual_seed(derive_seed(job.recipe.run.seed, job.step, job.world.rank, index))
+        job.phase("copy")
+        there = noised.to(device)
+        job.phase("forward")
         with autocast(device, job.recipe.train.precision):
-            loss = job.root(partial(objective.loss, noised=noised.to(device)))
+            loss = job.root(partial(objective.loss, noised=there))
+        job.phase("backward")
         (loss.total / denominator).backward()
         step_loss += loss.total.detach() / denominator
         losses.append(loss)
 
+    job.phase("update")
     norm = clip_gradients(job.root.parameters(), job.recipe.train.clip_norm)
     finite = norm.isfinite()
     step_where_finite(job.optimizer, finite, learning_rate)
     job.optimizer.zero_grad(set_to_none=True)
     job.ema.update(job.step, finite)
+    job.phase("rest")
     scored = torch.stack([noised.in_loss.sum() for noised in micro_batches]).sum()
     job.window.add(step_loss, scored.to(device, non_blocking=True), norm, finite)
     job.time_bins.add(micro_batches, losses)
