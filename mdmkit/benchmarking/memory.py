@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -47,6 +49,7 @@ def watched(device: torch.device) -> Iterator[Callable[[], Memory]]:
             source="torch's CUDA allocator",
         )
         return
+    _trim()
     try:
         _CLEAR.write_text("5")
         before = _kernel("VmRSS")
@@ -57,6 +60,13 @@ def watched(device: torch.device) -> Iterator[Callable[[], Memory]]:
         return
     source = "VmHWM, set back at the start, above VmRSS then"
     yield lambda: Memory(peak=_kernel("VmHWM") - before, reserved=None, source=source)
+
+
+def _trim() -> None:
+    """Give back what was freed but is kept for later, where the C library can (glibc's can)."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _kernel(field: str) -> int:

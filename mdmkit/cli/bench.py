@@ -35,6 +35,9 @@ def bench(
         bool,
         typer.Option("--find-batch", help="Look for the largest micro-batch; one CUDA device."),
     ] = False,
+    machine_seconds: Annotated[
+        float, typer.Option(min=0, help="About how long measuring the machine may take.")
+    ] = 3.0,
     profile: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +76,7 @@ def bench(
         vocab_size=vocab_size,
         find_batch=find_batch,
         trace=profile,
+        seconds=machine_seconds,
         reporter=RunReporter(Console(stderr=True)),
         command=[Path(sys.argv[0]).name, *sys.argv[1:]],
     )
