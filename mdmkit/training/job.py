@@ -23,10 +23,11 @@ from mdmkit.recipe import Recipe, dump_recipe
 from mdmkit.report.console import Reporter
 from mdmkit.training.batches import MicroBatches, split_batch
 from mdmkit.training.branch import fresh_tables, require_branch
-from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, step_of
+from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, step_of
 from mdmkit.training.distributed import World, rank_zero_first, shard
 from mdmkit.training.ema import Ema
 from mdmkit.training.optimizer import make_optimizer
+from mdmkit.training.saving import Saver
 from mdmkit.training.time_bins import TimeBins
 from mdmkit.training.window import SHARES, Window
 from mdmkit.validation_log import forget_after
@@ -54,6 +55,7 @@ class Job:
         live: the live components.
         batches: the micro-batches of any step.
         optimizer, learning_rate, ema, window, time_bins: what their modules say.
+        saver: writes checkpoints beside the loop.
         trackers: where metrics go; none on other ranks than 0.
         step: optimizer steps done.
         seconds: time spent on them, interruptions left out.
@@ -76,6 +78,7 @@ class Job:
     ema: Ema
     window: Window
     time_bins: TimeBins
+    saver: Saver
     trackers: list[Tracking] = field(factory=list)
     step: int = 0
     seconds: float = 0.0
@@ -96,12 +99,11 @@ class Job:
             tracker.log({**line, **known})
 
     def save(self) -> None:
-        """Write a checkpoint of the present position."""
+        """Have a checkpoint of the present position written; ``saver.settle`` waits for it."""
         for shares in self._by_rank():  # any rank may be the one that writes them
             shares.copy_(self.world.sum(shares))
         tensors, facts = self._state()
-        keep = self.recipe.train.keep_checkpoints
-        save_checkpoint(self.directory, self.step, tensors, facts, world=self.world, keep=keep)
+        self.saver.save(self.step, tensors, facts)
         self._keep_shares_on_rank_zero()
 
     def restore(self) -> None:
@@ -223,6 +225,7 @@ def open_job(
         ema=Ema(root, options.ema_decay),
         window=Window(world.device, options.clip_norm),
         time_bins=TimeBins(world.device),
+        saver=Saver(directory, options, world),
     )
     if world.rank == 0:
         info = RunInfo(directory=directory, name=recipe.run.name, recipe=dump_recipe(recipe))
@@ -233,6 +236,7 @@ def open_job(
         yield job
     finally:
         reporter.close()
+        job.saver.close()
         for tracker in job.trackers:
             tracker.close()
 

@@ -91,7 +91,7 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
     options, world = job.recipe.train, job.world
     observe = getattr(job.live.time_sampler, "observe", None)
     saved = job.step
-    totals, clock = Totals(world, stop), Clock(job)
+    totals, clock = Totals(world, lambda: stop.asked or job.saver.failed), Clock(job)
     job.reporter.start(total=options.steps, done=job.step)
     job.root.train()
 
@@ -105,6 +105,8 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
             with clock.elsewhere():
                 job.save()
             saved = job.step
+        if last or stopping:
+            job.saver.settle()
         if last:
             return
         if stopping:

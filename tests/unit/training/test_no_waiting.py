@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mdmkit import load_recipe
 from mdmkit.report.console import quiet
 from mdmkit.training.distributed import World
-from mdmkit.training.interrupt import StopRequest
 from mdmkit.training.job import open_job
 from mdmkit.training.loop import train_step
 from mdmkit.training.prefetch import corrupted
@@ -20,6 +20,7 @@ from mdmkit.training.run_directory import open_run
 from mdmkit.training.totals import Later, Totals
 
 CPU = torch.device("cpu")
+NOTHING = SimpleNamespace(denominator=torch.zeros((), dtype=torch.float64))
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2"}
 
 
@@ -55,7 +56,7 @@ def test_a_step_waits_for_nothing(tiny_recipe: Path, changes: list[str]) -> None
     directory, world = tiny_recipe.parent / "run", World(device=CPU)
     with open_run(recipe, directory, world), open_job(recipe, directory, world, quiet()) as job:
         before = [p.detach().clone() for p in job.root.parameters()]
-        totals = Totals(world, StopRequest())
+        totals = Totals(world, lambda: False)
         # the CPU makes the batch, ahead of time
         batch = [corrupted(job, *parts) for parts in job.batches.at(0)]
         with Watch() as watch:
@@ -83,11 +84,13 @@ def test_the_watch_notices(asks: Any) -> None:
 
 
 def test_a_request_to_stop_is_seen_one_step_later() -> None:
-    stop = StopRequest()
-    totals = Totals(World(device=CPU), stop)
+    asked = False
+    totals = Totals(World(device=CPU), lambda: asked)
     assert not totals.stopping()
-    stop.asked = True
+    asked = True
     assert not totals.stopping()  # the others do not know yet
+    totals.denominator([NOTHING])
+    assert totals.stopping()
 
 
 def test_a_later_number_is_what_it_was() -> None:
