@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import threading
@@ -12,15 +13,18 @@ from typing import Any
 import attrs
 import pytest
 import torch
+from rich.console import Console
 
 from mdmkit import DataError, RecipeError, load_recipe, train
 from mdmkit.benchmarking import measuring
 from mdmkit.benchmarking.bench import as_benched, bench
+from mdmkit.benchmarking.find_batch import LargestBatch
 from mdmkit.benchmarking.profiling import STEPS as PROFILED
 from mdmkit.benchmarking.result import BenchResult
 from mdmkit.benchmarking.summing_up import PHASES
 from mdmkit.metrics_log import read_metrics
 from mdmkit.recipe import recipe_hash
+from mdmkit.report.bench import print_bench
 
 from ...conftest import write_tiny_recipe
 
@@ -162,3 +166,32 @@ def test_what_fails_leaves_nothing_either(
         bench(load_recipe(recipe, CHANGES), steps=1, warmup=2, device="cpu", seconds=0.01)
     assert left_in(home / "temporary") == []
     assert [t for t in threading.enumerate() if t.name.startswith("mdmkit")] == []
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_it_is_printed_whole(found: BenchResult, terminal: bool) -> None:
+    batch = LargestBatch(
+        rows=6, tried={4: True, 8: False, 6: True}, tokens_per_second=12_345.0, peak=2_000_000
+    )
+    several = attrs.evolve(
+        found,
+        largest_batch=batch,
+        compile_seconds=83.0,
+        profile=attrs.evolve(found.profile, communication=0.0123),
+    )
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, no_color=True, width=160)
+    print_bench(console, several, operations=True)
+    text = out.getvalue()
+    assert ("│" in text) is terminal  # frames are for terminals
+    for words in (
+        "largest micro-batch: 6 rows, 12.3k tokens/s, peak 2.0 MB",
+        "does not fit",
+        "12.3 ms",
+        "1m23s",
+        "of the measured peak",
+        "aten::",
+        *found.phases,
+        *found.notes[0].split()[:3],
+    ):
+        assert words in text, words
