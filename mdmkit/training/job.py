@@ -50,6 +50,7 @@ class Job:
         step: optimizer steps done.
         seconds: time spent on them, interruptions left out.
         validated: the step of the last validation, or -1.
+        fill: the places of a micro-batch's loss are filled up to a multiple of this.
     """
 
     recipe: Recipe
@@ -70,6 +71,7 @@ class Job:
     step: int = 0
     seconds: float = 0.0
     validated: int = -1
+    fill: int = 1
 
     @property
     def tokens(self) -> int:
