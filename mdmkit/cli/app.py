@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import mdmkit
-from mdmkit.cli import check, compare, data, plugins, recipes, run, sample, schema, show
+from mdmkit.cli import check, compare, data, plan, plugins, recipes, run, sample, schema, show
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
@@ -21,6 +21,7 @@ COMMANDS = (
     compare,
     data,
     check,
+    plan,
     show,
     plugins,
     recipes,

@@ -49,7 +49,58 @@ class LikeCuda(TorchFunctionMode):
         """Compute with the autocast to bfloat16, or without."""
         super().__init__()
         self._autocast = autocast
+        self._keeping = True
+        self._outer: list[Any] = []
         self._weights: dict[int, Tensor] = {}  # casts of parameters are kept, as autocast does
+
+    def __enter__(self) -> LikeCuda:
+        """Torch's own autocast, which does not know the meta device, obeys for it, too."""
+        self._outer.append(torch.autocast)
+        torch.autocast = self._switched  # type: ignore[assignment,misc]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Everything is as it was."""
+        torch.autocast = self._outer.pop()  # type: ignore[misc]
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+    def cover(self, module: nn.Module) -> None:
+        """Be there whenever `module` is called, in place.
+
+        Torch puts a mode aside for the whole backward pass, where checkpointed modules are called
+        once more.
+        """
+        forward = module.forward
+
+        def covered(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return forward(*args, **kwargs)
+
+        module.forward = covered
+
+    def forward_is_done(self) -> None:
+        """Let go of the casts of parameters; what is computed again makes its own."""
+        self._weights.clear()
+        self._keeping = False
+
+    def _switched(
+        self, device_type: str, dtype: Any = None, enabled: bool = True, **more: Any
+    ) -> contextlib.AbstractContextManager[Any]:
+        if device_type != META.type:
+            outer: contextlib.AbstractContextManager[Any] = self._outer[0](
+                device_type, dtype, enabled, **more
+            )
+            return outer
+        return self._switch(enabled)
+
+    @contextlib.contextmanager
+    def _switch(self, enabled: bool) -> Iterator[None]:
+        before, self._autocast = self._autocast, enabled
+        try:
+            yield
+        finally:
+            self._autocast = before
 
     def __torch_function__(
         self,
@@ -71,7 +122,7 @@ class LikeCuda(TorchFunctionMode):
     def _narrow(self, value: Any) -> Any:
         if not isinstance(value, Tensor) or value.dtype is not torch.float32:
             return value
-        if not (value.is_leaf and value.requires_grad):
+        if not (self._keeping and value.is_leaf and value.requires_grad):
             return value.to(torch.bfloat16)
         return self._weights.setdefault(id(value), value.to(torch.bfloat16))
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from attrs import frozen
 
-from mdmkit.draws import StepDraws
-from mdmkit.learning_rate import learning_rate_fraction
-from mdmkit.network import bring_to_life
-from mdmkit.protocols import RunFacts
-from mdmkit.values import Batch, MixedNoised, Vocabulary
+from mdmkit.costs.dry import dry_objective
+from mdmkit.values import MixedNoised
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
@@ -21,8 +17,6 @@ _STAGES = 8
 
 _POSITIONS = 2**18
 """Drawn at each of them."""
-
-_VOCAB = Vocabulary(size=512, mask_id=511, bos_id=0, eos_id=0, pad_id=1)
 
 
 @frozen(kw_only=True)
@@ -54,27 +48,12 @@ def expected_shares(recipe: Recipe) -> Shares:
     A time sampler that adapts is taken as it is at the start. Rows are taken as full, without
     padding.
     """
-    length, steps = recipe.data.length, recipe.train.steps
-    facts = RunFacts(
-        vocab=_VOCAB,
-        length=length,
-        steps=steps,
-        global_batch_size=recipe.train.global_batch_size,
-        learning_rate=learning_rate_fraction(recipe.learning_rate, steps),
-        token_counts=lambda: torch.ones(_VOCAB.size, dtype=torch.float64),
-    )
-    objective = bring_to_life(recipe, facts).objective
-    rows = max(_POSITIONS // length, 64) // objective.group * objective.group
-    batch = Batch(tokens=torch.zeros(rows, length, dtype=torch.int64) + 2)
+    dry = dry_objective(recipe)
+    group = dry.objective.group
+    rows = max(_POSITIONS // recipe.data.length, 64) // group * group
     scored = causal = 0.0
     for stage in range(_STAGES):
-        draws = StepDraws(
-            seed=0,
-            step=int(steps * (stage + 0.5) / _STAGES),
-            rows=torch.arange(rows),
-            global_rows=rows,
-        )
-        noised = objective.corrupt(batch, draws)
+        noised = dry.corrupted(rows, int(recipe.train.steps * (stage + 0.5) / _STAGES))
         scored += float(noised.in_loss.double().mean()) / _STAGES
         if isinstance(noised, MixedNoised):
             causal += float(noised.causal.double().mean()) / _STAGES
