@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 import mdmkit
-from mdmkit.cli import check, compare, data, plugins, recipes, run, sample, schema, show
+from mdmkit.cli import (
+    bench,
+    check,
+    compare,
+    data,
+    plan,
+    plugins,
+    recipes,
+    run,
+    sample,
+    schema,
+    show,
+)
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
@@ -19,8 +31,10 @@ COMMANDS = (
     evaluation,
     sample,
     compare,
+    bench,
     data,
     check,
+    plan,
     show,
     plugins,
     recipes,

@@ -37,6 +37,10 @@ class TokenizerOptions(Protocol):
 
     trained: ClassVar[bool]
 
+    @property
+    def known_size(self) -> int | None:
+        """V, number of ids with the mask, where it is known without building the tokenizer."""
+
     def build(self, corpus: Corpus) -> TextTokenizer:
         """Train or read the tokenizer.
 
@@ -57,6 +61,11 @@ class Bpe:
         1024, ge=258, doc="number of ids: 256 bytes, merges, and 2 special tokens"
     )
     trained: ClassVar[bool] = True
+
+    @property
+    def known_size(self) -> int | None:
+        """What was asked for."""
+        return self.vocab_size
 
     def build(self, corpus: Corpus) -> TextTokenizer:
         """Train it.
@@ -99,6 +108,11 @@ class Bert:
     revision: str | None = option(None, doc="commit, tag or branch on the hub; unset: the newest")
     trained: ClassVar[bool] = False
 
+    @property
+    def known_size(self) -> int | None:
+        """That of the default repository."""
+        return 30522 if self.path is None and self.repo == "bert-base-uncased" else None
+
     def build(self, corpus: Corpus) -> TextTokenizer:  # noqa: ARG002 - not trained
         """Read it from `path`, or from the hub.
 
@@ -138,6 +152,11 @@ class Gpt2:
         if self.merges is not None and self.path is None:
             raise ValueError("merges: expected path, too: the vocabulary that they belong to")
 
+    @property
+    def known_size(self) -> int | None:
+        """That of the default repository, and the mask."""
+        return 50258 if self.path is None and self.repo == "gpt2" else None
+
     def build(self, corpus: Corpus) -> TextTokenizer:  # noqa: ARG002 - not trained
         """Read it from `path`, or from the hub.
 
@@ -167,6 +186,11 @@ class Bytes:
     """
 
     trained: ClassVar[bool] = False
+
+    @property
+    def known_size(self) -> int | None:
+        """256 bytes and three special tokens."""
+        return 259
 
     def build(self, corpus: Corpus) -> TextTokenizer:  # noqa: ARG002 - not trained
         """Make it; it depends on nothing."""
@@ -200,6 +224,11 @@ class Text8:
 
     normalize: bool = option(False, doc="turn other text into these characters")
     trained: ClassVar[bool] = False
+
+    @property
+    def known_size(self) -> int | None:
+        """27 characters and the mask."""
+        return 28
 
     def build(self, corpus: Corpus) -> TextTokenizer:  # noqa: ARG002 - not trained
         """Make it; it depends on nothing."""
@@ -236,6 +265,11 @@ class Json:
         """It must be somewhere."""
         if self.path is None and self.repo is None:
             raise ValueError("expected path (a local tokenizer.json) or repo (on the hub)")
+
+    @property
+    def known_size(self) -> int | None:
+        """Not without the file."""
+        return None
 
     def build(self, corpus: Corpus) -> TextTokenizer:  # noqa: ARG002 - not trained
         """Read it from `path`, or from the hub.

@@ -36,6 +36,14 @@ TOKENIZER = "tokenizer.json"
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
+Text = tuple[TextTokenizer, Callable[[Split], BlockSource]]
+"""The tokenizer of a run, and what opens the blocks of a split."""
+
+
+def ignored(_: str) -> None:
+    """Nobody wants to know."""
+
+
 @define(kw_only=True, eq=False)
 class Job:
     """A run in memory.
@@ -52,6 +60,8 @@ class Job:
         step: optimizer steps done.
         seconds: time spent on them, interruptions left out.
         validated: the step of the last validation, or -1.
+        fill: the places of a micro-batch's loss are filled up to a multiple of this.
+        phase: told which part of a step begins, by whoever wants to know how long each takes.
     """
 
     recipe: Recipe
@@ -73,6 +83,8 @@ class Job:
     step: int = 0
     seconds: float = 0.0
     validated: int = -1
+    fill: int = 1
+    phase: Callable[[str], None] = ignored
 
     @property
     def tokens(self) -> int:
@@ -160,11 +172,20 @@ class Job:
 
 
 @contextlib.contextmanager
-def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> Iterator[Job]:
-    """Make the job of `recipe` in `directory`, at the position of its last checkpoint."""
+def open_job(
+    recipe: Recipe,
+    directory: Path,
+    world: World,
+    reporter: Reporter,
+    *,
+    text: Text | None = None,
+) -> Iterator[Job]:
+    """Make the job of `recipe` in `directory`, at the position of its last checkpoint.
+
+    With `text` it trains on that, and the corpus of the recipe is not needed.
+    """
     with rank_zero_first(world):
-        tokenizer = _tokenizer(recipe, directory, world, reporter)
-        blocks = _opener(recipe, tokenizer, reporter)
+        tokenizer, blocks = text or _text(recipe, directory, world, reporter)
         # All text that the run will ask for: what is missing is missed before the training.
         splits = {split: blocks(split) for split in splits_of(recipe)}
     vocab, options = tokenizer.vocab, recipe.train
@@ -175,7 +196,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         steps=options.steps,
         global_batch_size=options.global_batch_size,
         learning_rate=learning_rate,
-        token_counts=lambda: token_counts(splits["train"]),
+        token_counts=lambda: token_counts(splits["train"], vocab.size),
     )
     live = bring_to_life(recipe, facts)
     root = build_root(recipe, vocab, world.device)
@@ -239,9 +260,8 @@ def splits_of(recipe: Recipe) -> list[Split]:
     return [split for split in SPLITS if split in ("train", "validation", *evaluated)]
 
 
-def _opener(
-    recipe: Recipe, tokenizer: TextTokenizer, reporter: Reporter
-) -> Callable[[Split], BlockSource]:
-    return lambda split: open_blocks(
+def _text(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> Text:
+    tokenizer = _tokenizer(recipe, directory, world, reporter)
+    return tokenizer, lambda split: open_blocks(
         recipe.data, split, tokenizer=tokenizer, notify=reporter.notify
     )

@@ -1,0 +1,109 @@
+"""Training FLOPs a token: what the matrix products of a denoiser cost.
+
+Torch counts the products of one row's forward on the meta device, two FLOPs a multiply-add, so that
+any denoiser that runs there can be counted. In closed form, with N_b the matrix parameters of the
+blocks, d blocks of H heads of D/H features, and a share s of positions whose logits are computed:
+
+    forward a token = 2·N_b + 4·d·L·D + s·2·D·V,        training = 3 · forward
+
+since the backward has two products for each of the forward's (arXiv 2001.08361 §2.1). The head
+costs no more than that, since its gradient is made in the forward. What activation checkpointing
+computes again is the machine's work and not the model's, so it is left out, as is everything that
+is no matrix product: norms, activations, loss, optimizer, averages.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mdmkit.costs.meta import META, LikeCuda, in_words, on_meta
+from mdmkit.values import Attention
+
+TRAINING = 3
+"""Forwards that a training step costs: one, and two for the backward."""
+
+_WEIGHTS = ("mm", "addmm", "_scaled_mm", "convolution")
+"""Products of activations with parameters; all others are of activations: attention."""
+
+
+@frozen(kw_only=True)
+class Flops:
+    """Forward FLOPs a token; `total` is of training.
+
+    Attributes:
+        blocks: products with parameters, of the blocks and of whatever stands around them.
+        attention: products of activations with each other.
+        head: of the logits, on average over positions with and without.
+    """
+
+    blocks: float
+    attention: float
+    head: float
+
+    @property
+    def forward(self) -> float:
+        """Of the forward alone."""
+        return self.blocks + self.attention + self.head
+
+    @property
+    def training(self) -> float:
+        """Of forward and backward: 3 × forward."""
+        return TRAINING * self.forward
+
+    @property
+    def total(self) -> float:
+        """The same as `training`."""
+        return self.training
+
+
+def flops_per_token(
+    denoiser: nn.Module,
+    *,
+    length: int,
+    vocab_size: int,
+    scored_share: float,
+    causal_share: float = 0.0,
+) -> Flops:
+    """Count the FLOPs of a token; the weights of `denoiser` are not read, whatever device has them.
+
+    Args:
+        denoiser: a `mdmkit.protocols.Denoiser`, not sharded.
+        length: L.
+        vocab_size: V. Of an output layer that is wider, so that its size is round, the ids that
+            do not exist are not counted.
+        scored_share: share of the positions whose logits are computed, in [0, 1].
+        causal_share: share of the rows with causal attention, in [0, 1]. Their attention counts
+            (L + 1)/2L of the full one: position i sees i.
+
+    Raises:
+        RecipeError: where the network does not run on the meta device.
+    """
+    network = on_meta(denoiser)
+    tokens = torch.zeros(1, length, dtype=torch.int64, device=META)
+    t = torch.full((1,), 0.5, device=META)
+    with in_words("called"), torch.no_grad(), LikeCuda(autocast=False):
+        with FlopCounterMode(display=False) as body:
+            h = network(tokens, t=t, attention=Attention())
+        with FlopCounterMode(display=False) as head:
+            logits = network.unembed(h[0])
+    weights, others = _split(body.get_flop_counts()["Global"])
+    real = min(vocab_size / logits.shape[-1], 1.0)
+    causal = causal_share * (length + 1) / (2 * length)
+    return Flops(
+        blocks=weights / length,
+        attention=others / length * (1 - causal_share + causal),
+        head=head.get_total_flops() / length * real * scored_share,
+    )
+
+
+def _split(counts: dict[Any, int]) -> tuple[int, int]:
+    """FLOPs of products with parameters, and of the others."""
+    weights = sum(
+        flops for op, flops in counts.items() if str(op).removeprefix("aten.") in _WEIGHTS
+    )
+    return weights, sum(counts.values()) - weights
