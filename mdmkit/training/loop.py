@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mdmkit.draws import derive_seed
 from mdmkit.errors import RunInterrupted
@@ -24,6 +25,7 @@ from mdmkit.training.optimizer import clip_gradients, step_where_finite
 from mdmkit.training.prefetch import prefetched
 from mdmkit.training.run_directory import open_run, run_directory
 from mdmkit.training.telemetry import Clock, check_finite, due, log_window, row_statistics
+from mdmkit.training.totals import Totals
 from mdmkit.values import Loss, Noised
 
 
@@ -86,16 +88,15 @@ def train(
 
 def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[Noised]]) -> None:
     """Train to the last step, from wherever the job stands, on the micro-batches of each step."""
-    recipe, options, world = job.recipe, job.recipe.train, job.world
-    objective, root, optimizer = job.live.objective, job.root, job.optimizer
+    options, world = job.recipe.train, job.world
     observe = getattr(job.live.time_sampler, "observe", None)
-    saved, stopping = job.step, False
-    clock = Clock(job)
+    saved = job.step
+    totals, clock = Totals(world, lambda: stop.asked or job.saver.failed), Clock(job)
     job.reporter.start(total=options.steps, done=job.step)
-    root.train()
+    job.root.train()
 
     while True:
-        last = job.step == options.steps
+        last, stopping = job.step == options.steps, totals.stopping()
         if job.step != job.validated and (last or due(job.step, options.validate_every)):
             with clock.elsewhere():
                 validate_job(job)
@@ -104,6 +105,8 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
             with clock.elsewhere():
                 job.save()
             saved = job.step
+        if last or stopping:
+            job.saver.settle()
         if last:
             return
         if stopping:
@@ -114,32 +117,11 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
 
         # Every micro-batch is corrupted first: the normaliser counts all of them, on every rank.
         micro_batches = corrupted(job.step)
-        share = torch.stack([noised.denominator for noised in micro_batches]).sum()
-        totals = world.sum(torch.stack([share, torch.tensor(float(stop.asked)).double()]))
-        denominator, stopping = totals[0].item() or 1.0, totals[1].item() > 0
-
-        step_loss = torch.zeros((), device=world.device)
-        seen: list[Loss] = []
-        for index, noised in enumerate(micro_batches):
-            # Dropout alone knows of ranks: it is a function of (seed, step, rank, index).
-            torch.manual_seed(derive_seed(recipe.run.seed, job.step, world.rank, index))
-            with autocast(world.device, options.precision):
-                loss = root(partial(objective.loss, noised=noised.to(world.device)))
-            (loss.total / denominator).backward()
-            step_loss += loss.total.detach() / denominator
-            seen.append(loss)
-
-        norm = clip_gradients(root.parameters(), options.clip_norm)
-        finite = norm.isfinite()
-        learning_rate = recipe.learning_rate.peak * job.learning_rate(job.step)
-        step_where_finite(optimizer, finite, learning_rate)
-        optimizer.zero_grad(set_to_none=True)
-        job.ema.update(job.step, finite)
-        scored = torch.stack([noised.in_loss.sum() for noised in micro_batches]).sum()
-        job.window.add(step_loss, scored.to(world.device), norm, finite)
-        job.time_bins.add(micro_batches, seen)
+        denominator = totals.denominator(micro_batches)
+        learning_rate = job.recipe.learning_rate.peak * job.learning_rate(job.step)
+        losses = train_step(job, micro_batches, denominator, learning_rate)
         if observe is not None:
-            observe(*row_statistics(job, micro_batches, seen))
+            observe(*row_statistics(job, micro_batches, losses))
 
         job.step += 1
         if due(job.step, options.log_every):
@@ -147,3 +129,46 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
         if due(job.step, options.diagnose_every):
             with clock.elsewhere():
                 diagnose(job)
+
+
+def train_step(
+    job: Job, micro_batches: Sequence[Noised], denominator: Tensor, learning_rate: float
+) -> list[Loss]:
+    """Change the weights once, by all micro-batches of a step. Nothing here waits for the device.
+
+    Args:
+        job: whose weights, optimizer and average change, and whose windows count the step.
+        micro_batches: those of this rank, on the CPU.
+        denominator: what the sum of all losses is divided by, a scalar on the device.
+        learning_rate: of this step.
+
+    Returns:
+        The loss of each micro-batch.
+    """
+    device, objective = job.world.device, job.live.objective
+    step_loss = torch.zeros((), device=device)
+    losses: list[Loss] = []
+    for index, noised in enumerate(micro_batches):
+        # Dropout alone knows of ranks: it is a function of (seed, step, rank, index).
+        torch.manual_seed(derive_seed(job.recipe.run.seed, job.step, job.world.rank, index))
+        job.phase("copy")
+        there = noised.to(device)
+        job.phase("forward")
+        with autocast(device, job.recipe.train.precision):
+            loss = job.root(partial(objective.loss, noised=there))
+        job.phase("backward")
+        (loss.total / denominator).backward()
+        step_loss += loss.total.detach() / denominator
+        losses.append(loss)
+
+    job.phase("update")
+    norm = clip_gradients(job.root.parameters(), job.recipe.train.clip_norm)
+    finite = norm.isfinite()
+    step_where_finite(job.optimizer, finite, learning_rate)
+    job.optimizer.zero_grad(set_to_none=True)
+    job.ema.update(job.step, finite)
+    job.phase("rest")
+    scored = torch.stack([noised.in_loss.sum() for noised in micro_batches]).sum()
+    job.window.add(step_loss, scored.to(device, non_blocking=True), norm, finite)
+    job.time_bins.add(micro_batches, losses)
+    return losses

@@ -27,20 +27,21 @@ FLOORS = (
         "protocols",
         "shipped",
     },
-    {"annotations", "hookspecs", "diffusion", "draws", "learning_rate"},
+    {"annotations", "hookspecs", "diffusion", "draws", "head", "learning_rate"},
     {"metrics_log", "validation_log", "environment"},
     {"contracts"},
     {"plugins", "choices"},
     {"structuring"},
     {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema", "suites", "suite_sources"},
     {"network", "testing"},
-    {"training", "evaluation", "comparison", "report"},
+    {"training", "evaluation", "comparison", "report", "benchmarking"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # What a component may use; nothing that knows of recipes, plugins or runs.
 FOR_COMPONENTS = {
     "protocols", "values", "options", "errors", "hookspecs", "diffusion", "data", "draws", "files",
+    "head",
     "metrics_log",
     "validation_log",
 }  # fmt: skip
@@ -51,7 +52,9 @@ KNOWS_BUILTINS = {
     "testing/samplers.py",
     "testing/surroundings.py",
 }
-PUBLIC = {"", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "testing"}
+PUBLIC = {
+    "", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "head", "testing",
+}  # fmt: skip
 
 
 def modules(folder: Path) -> list[Path]:

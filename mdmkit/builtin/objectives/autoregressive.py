@@ -8,8 +8,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from mdmkit.builtin.objectives.losses import weighted_loss
-from mdmkit.diffusion import masked_nll, scattered
+from mdmkit.diffusion import scattered
+from mdmkit.head import cross_entropies, weighted_loss
 from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction
 from mdmkit.values import Batch, Bound, Loss, Noised
 
@@ -65,8 +65,7 @@ class LiveAutoregressive:
         mask = mask if batch.real is None else mask & batch.real
         shifted = shift_right(batch, self.context.vocab.start_id)
         h = denoiser(shifted, attention=batch.attention(causal=True))
-        logits = denoiser.unembed(h[mask])
-        nll = masked_nll(logits, batch.tokens[mask], self.context.vocab.mask_id)
+        nll = cross_entropies(denoiser, h[mask], batch.tokens[mask], self.context.vocab.mask_id)
         return scattered(nll.double(), mask)
 
 

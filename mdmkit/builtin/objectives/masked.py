@@ -8,15 +8,14 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from mdmkit.builtin.objectives.losses import weighted_loss
 from mdmkit.diffusion import (
     mask_tokens,
-    masked_nll,
     scattered,
     time_at_mask_rate,
     uniform_subset,
     with_padding,
 )
+from mdmkit.head import cross_entropies, weighted_loss
 from mdmkit.options import option
 from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction, Stratification
 from mdmkit.values import Batch, Bound, Loss, Noised
@@ -154,5 +153,5 @@ class LiveMaskedDiffusion:
         rate = mask.sum(-1).double() / batch.scored().sum(-1).clamp(min=1)
         t = time_at_mask_rate(self.context.noise_schedule.alpha, rate)
         h = denoiser(xt, t=t.float(), attention=batch.attention())
-        nll = masked_nll(denoiser.unembed(h[mask]), batch.tokens[mask], self.context.vocab.mask_id)
+        nll = cross_entropies(denoiser, h[mask], batch.tokens[mask], self.context.vocab.mask_id)
         return scattered(nll.double(), mask)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.objectives.autoregressive import shift_right
-from mdmkit.builtin.objectives.losses import weighted_loss
 from mdmkit.builtin.objectives.masked import LiveMaskedDiffusion, MaskedDiffusion
 from mdmkit.diffusion import golden_sequence
+from mdmkit.head import weighted_loss
 from mdmkit.options import option
 from mdmkit.protocols import Denoiser, Draws, ObjectiveContext, Prediction, Stratification
 from mdmkit.values import Batch, Bound, Loss, MixedNoised, Noised
@@ -123,16 +123,17 @@ class LiveMixedCausal:
         """
         if not isinstance(noised, MixedNoised):
             return self.masked.loss(denoiser, noised)
-        mask_id = self.masked.context.vocab.mask_id
+        noised, mask_id = noised.placed(), self.masked.context.vocab.mask_id
+        causal, masked = noised.causal_part, noised.masked_part
+        assert causal is not None  # `placed` makes it
         nll = torch.zeros(len(noised.causal), device=noised.causal.device)
         tokens = torch.zeros_like(noised.causal, dtype=torch.int64)
-        total = weighted_loss(denoiser, _part(noised, causal=True)[1], mask_id).total
-        if noised.both:
-            rows, part = _part(noised, causal=False)
-            masked = weighted_loss(denoiser, part, mask_id)
-            total = masked.total + total
-            nll = nll.index_copy(0, rows, masked.nll)
-            tokens = tokens.index_copy(0, rows, masked.tokens)
+        total = weighted_loss(denoiser, causal.noised, mask_id).total
+        if masked is not None:
+            found = weighted_loss(denoiser, masked.noised, mask_id)
+            total = found.total + total
+            nll = nll.index_copy(0, masked.rows, found.nll)
+            tokens = tokens.index_copy(0, masked.rows, found.tokens)
         return Loss(total=total, nll=nll, tokens=tokens)
 
     def bound(self, denoiser: Denoiser, batch: Batch, draws: Draws) -> Bound:
@@ -148,24 +149,3 @@ def causal_rows(share: float, draws: Draws, group: int) -> Tensor:
     """Which rows are causal at a step: ``[B]`` bool, twins together."""
     u = draws.uniform("objective/causal", group=_WHOLE_BATCH)  # [B], one number for all
     return golden_sequence(u, draws.rows // group) < share
-
-
-def _part(noised: MixedNoised, *, causal: bool) -> tuple[Tensor, Noised]:
-    """The rows of one kind, with their numbers in the micro-batch.
-
-    Without any, its first row with nothing in the loss: every rank then makes the same calls.
-    """
-    wanted = noised.causal == causal
-    rows = wanted.nonzero()[:, 0]
-    rows = rows if len(rows) else rows.new_zeros(1)
-    t = None if noised.t is None else noised.t[rows]
-    part = Noised(
-        inputs=noised.inputs[rows],
-        targets=noised.targets[rows],
-        in_loss=noised.in_loss[rows] & wanted[rows, None],
-        weights=noised.weights[rows],
-        t=torch.zeros_like(t) if causal and t is not None else t,  # what is seen is clean
-        attention=evolve(noised.attention.of_rows(rows), causal=causal),
-        denominator=noised.denominator,
-    )
-    return rows, part
