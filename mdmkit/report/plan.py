@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from mdmkit.costs.fitting import Remedy, first_remedy, largest_micro_batch
+from mdmkit.costs.fitting import MOST_TOKENS, Remedy, first_remedy, largest_micro_batch
 from mdmkit.costs.memory import Memory
 from mdmkit.costs.plan import USABLE, Planner
 from mdmkit.report.numbers import duration, rate, size
@@ -120,11 +120,12 @@ def _verdict(planner: Planner) -> Iterator[str]:
         yield f"It does not fit: {limit} are taken as usable."
         yield _advice(first_remedy(planner))
     largest = largest_micro_batch(planner)
-    yield (
-        f"Largest micro-batch that fits as it is: about {largest} rows."
-        if largest
-        else ("Not even the smallest micro-batch fits as it is.")
-    )
+    if not largest:
+        yield "Not even the smallest micro-batch fits as it is."
+    elif 2 * largest * planner.recipe.data.length > MOST_TOKENS:
+        yield f"Micro-batches of {largest} rows fit as well."
+    else:
+        yield f"Largest micro-batch that fits as it is: about {largest} rows."
 
 
 def _advice(remedy: Remedy | None) -> str:
