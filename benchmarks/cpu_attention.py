@@ -2,7 +2,7 @@
 
     python benchmarks/cpu_attention.py
 
-It decides what `mdmkit.builtin.denoisers.layers.attend` takes for short sequences. One thread;
+It decides what `mdmkit.builtin.denoisers.attention.attend` takes for short sequences. One thread;
 the best of 20 calls, in milliseconds.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from mdmkit.builtin.denoisers.layers import SHORT, attend
+from mdmkit.builtin.denoisers.attention import SHORT, attend
 from mdmkit.environment import environment
 
 ROWS, HEADS, WIDTH = 32, 4, 32

@@ -112,7 +112,13 @@ class Train:
     validate_blocks: int = option(256, ge=0, doc="validation blocks that are read; 0: all")
     validate_draws: int = option(1, ge=1, doc="Monte-Carlo draws for each of these blocks")
     checkpoint_every: int = option(1000, ge=0, doc="steps between checkpoints; 0: only at the end")
-    keep_checkpoints: int = option(2, ge=0, doc="how many are kept; 0: all")
+    keep_checkpoints: int = option(2, ge=0, doc="how many of the newest are kept; 0: all")
+    keep_every: int = option(
+        0, ge=0, doc="checkpoints whose step is a multiple of it are kept for ever; 0: none is"
+    )
+    checkpoints_in_flight: int = option(
+        1, ge=0, doc="how many may be under way beside the training; 0: it waits for each"
+    )
     ema_decay: float = option(0.9999, ge=0, lt=1, doc="of the average of the weights; 0: none")
     clip_norm: float = option(1.0, ge=0, doc="largest norm of the gradient; 0: not clipped")
     max_nonfinite_steps: int = option(

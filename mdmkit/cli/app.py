@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 import mdmkit
-from mdmkit.cli import check, compare, data, plan, plugins, recipes, run, sample, schema, show
+from mdmkit.cli import (
+    bench,
+    check,
+    compare,
+    data,
+    plan,
+    plugins,
+    recipes,
+    run,
+    sample,
+    schema,
+    show,
+)
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
@@ -19,6 +31,7 @@ COMMANDS = (
     evaluation,
     sample,
     compare,
+    bench,
     data,
     check,
     plan,

@@ -23,8 +23,9 @@ Leaves = dict[Key, Any]
 # What does not change what is trained.
 ASIDE: frozenset[Key] = frozenset(
     {("run",), ("evaluators",), ("trackers",), ("sampler",), ("parallel",)}
-    | {("train", key) for key in ("micro_batch_size", "log_every", "checkpoint_every")}
-    | {("train", key) for key in ("keep_checkpoints", "diagnose_every")}
+    | {("train", key) for key in ("micro_batch_size", "log_every", "diagnose_every")}
+    | {("train", key) for key in ("checkpoint_every", "keep_checkpoints")}
+    | {("train", key) for key in ("keep_every", "checkpoints_in_flight")}
 )
 ENVELOPE: frozenset[Key] = frozenset({("learning_rate", "peak")})
 COOLED: frozenset[Key] = frozenset(

@@ -1,9 +1,9 @@
 """Checkpoints: whole or not there, verified, and safe to open.
 
 A checkpoint is a directory ``step-…`` with the tensors in torch's distributed format, the plain
-facts in ``state.json``, and ``manifest.json`` with size and sha256 of every file. It is written
-under a temporary name and renamed when complete. torch's format notices neither a flipped byte
-nor an overwrite: what makes a checkpoint whole is that its manifest verifies.
+facts in ``state.json``, and ``manifest.json`` with size and sha256 of every file. torch's format
+notices neither a flipped byte nor an overwrite: what makes a checkpoint whole is that its manifest
+verifies. `mdmkit.training.saving` writes them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.data.cache import Notify, ignore
-from mdmkit.environment import environment
 from mdmkit.errors import CheckpointError
-from mdmkit.files import sha256_file, sync_directory, sync_file, write_json
+from mdmkit.files import sha256_file
 from mdmkit.training.distributed import World
-from mdmkit.training.tensor_files import read_tensors, tensor_sizes, write_tensors
+from mdmkit.training.tensor_files import read_tensors, tensor_sizes
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -49,53 +48,6 @@ class Weights:
 def checkpoints_dir(run_dir: Path) -> Path:
     """Where a run keeps its checkpoints."""
     return run_dir / "checkpoints"
-
-
-def save_checkpoint(
-    run_dir: Path,
-    step: int,
-    tensors: Mapping[str, Tensor],
-    facts: Mapping[str, Any],
-    *,
-    world: World,
-    keep: int,
-) -> None:
-    """Write the checkpoint of `step` and drop the oldest beyond `keep` (0: keep all).
-
-    Every rank calls it with its own shards.
-
-    Raises:
-        CheckpointError: where it cannot be written; older checkpoints are left as they were.
-    """
-    folder = checkpoints_dir(run_dir)
-    temporary, final = folder / f".tmp-{step_name(step)}", folder / step_name(step)
-    try:
-        if world.rank == 0:
-            folder.mkdir(exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-        world.barrier()
-        write_tensors(temporary, tensors, distributed=world.size > 1)
-        if world.rank == 0:
-            write_json(temporary / STATE, {"step": step, **facts})
-            write_json(temporary / MANIFEST, _manifest(temporary, step, world))
-            sync_directory(temporary)
-            if final.exists():
-                raise CheckpointError(f"{final}: exists already; nothing was overwritten")
-            temporary.rename(final)
-            sync_directory(folder)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        last = steps_on_disk(run_dir)
-        kept = f"the checkpoint of step {last[-1]} is kept" if last else "there is none before it"
-        raise CheckpointError(
-            f"{final}: cannot be saved ({error.strerror or error}); {kept}. Make room or choose "
-            "another --runs-dir, then start the same command again: it goes on from there"
-        ) from error
-    if world.rank == 0 and keep > 0:
-        for old in steps_on_disk(run_dir)[:-keep]:
-            shutil.rmtree(folder / step_name(old))
-    world.barrier()
 
 
 def last_checkpoint(run_dir: Path, notify: Notify) -> Path | None:
@@ -232,21 +184,6 @@ def step_name(step: int) -> str:
 def step_of(path: Path) -> int:
     """The step of a checkpoint directory."""
     return int(path.name.removeprefix("step-"))
-
-
-def _manifest(path: Path, step: int, world: World) -> dict[str, Any]:
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    for file in files:
-        sync_file(file)
-    return {
-        "format": FORMAT,
-        "step": step,
-        "ranks": world.size,
-        "environment": environment(world.device),
-        "files": {
-            file.name: {"bytes": file.stat().st_size, "sha256": sha256_file(file)} for file in files
-        },
-    }
 
 
 def _free_name(path: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -41,18 +41,28 @@ class World:
         rank: this process, 0-based.
         size: how many there are.
         device: where this one computes.
+        group: what their calls go over; torch's default group if it is None.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device
+    group: dist.ProcessGroup | None = None
+
+    def beside(self) -> World:
+        """The same processes over a group of their own (a collective call).
+
+        For one thread beside the main one: calls of two threads over one group would get mixed
+        up. It is gloo wherever the processes compute, and meant for plain objects.
+        """
+        return self if self.size == 1 else evolve(self, group=dist.new_group(backend="gloo"))
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The elementwise sum over ranks, on the device and in the dtype of `tensor`."""
         if self.size == 1:
             return tensor
         total = tensor.detach().clone().to(self.device)
-        dist.all_reduce(total)
+        dist.all_reduce(total, group=self.group)
         return total.to(tensor.device)
 
     def share(self, value: T) -> T:
@@ -60,7 +70,7 @@ class World:
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values)
+        dist.broadcast_object_list(values, group=self.group)
         return values[0]
 
     def gather(self, value: T) -> list[T]:
@@ -68,13 +78,13 @@ class World:
         if self.size == 1:
             return [value]
         values: list[T] = [value] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
     def barrier(self) -> None:
         """Wait for every rank."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
 
 @contextlib.contextmanager

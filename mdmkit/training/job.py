@@ -23,16 +23,25 @@ from mdmkit.recipe import Recipe, dump_recipe
 from mdmkit.report.console import Reporter
 from mdmkit.training.batches import MicroBatches, split_batch
 from mdmkit.training.branch import fresh_tables, require_branch
-from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, step_of
+from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, step_of
 from mdmkit.training.distributed import World, rank_zero_first, shard
 from mdmkit.training.ema import Ema
 from mdmkit.training.optimizer import make_optimizer
+from mdmkit.training.saving import Saver
 from mdmkit.training.time_bins import TimeBins
 from mdmkit.training.window import SHARES, Window
 from mdmkit.validation_log import forget_after
 
 TOKENIZER = "tokenizer.json"
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+Text = tuple[TextTokenizer, Callable[[Split], BlockSource]]
+"""The tokenizer of a run, and what opens the blocks of a split."""
+
+
+def ignored(_: str) -> None:
+    """Nobody wants to know."""
 
 
 @define(kw_only=True, eq=False)
@@ -46,11 +55,13 @@ class Job:
         live: the live components.
         batches: the micro-batches of any step.
         optimizer, learning_rate, ema, window, time_bins: what their modules say.
+        saver: writes checkpoints beside the loop.
         trackers: where metrics go; none on other ranks than 0.
         step: optimizer steps done.
         seconds: time spent on them, interruptions left out.
         validated: the step of the last validation, or -1.
         fill: the places of a micro-batch's loss are filled up to a multiple of this.
+        phase: told which part of a step begins, by whoever wants to know how long each takes.
     """
 
     recipe: Recipe
@@ -67,11 +78,13 @@ class Job:
     ema: Ema
     window: Window
     time_bins: TimeBins
+    saver: Saver
     trackers: list[Tracking] = field(factory=list)
     step: int = 0
     seconds: float = 0.0
     validated: int = -1
     fill: int = 1
+    phase: Callable[[str], None] = ignored
 
     @property
     def tokens(self) -> int:
@@ -86,12 +99,11 @@ class Job:
             tracker.log({**line, **known})
 
     def save(self) -> None:
-        """Write a checkpoint of the present position."""
+        """Have a checkpoint of the present position written; ``saver.settle`` waits for it."""
         for shares in self._by_rank():  # any rank may be the one that writes them
             shares.copy_(self.world.sum(shares))
         tensors, facts = self._state()
-        keep = self.recipe.train.keep_checkpoints
-        save_checkpoint(self.directory, self.step, tensors, facts, world=self.world, keep=keep)
+        self.saver.save(self.step, tensors, facts)
         self._keep_shares_on_rank_zero()
 
     def restore(self) -> None:
@@ -160,11 +172,20 @@ class Job:
 
 
 @contextlib.contextmanager
-def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> Iterator[Job]:
-    """Make the job of `recipe` in `directory`, at the position of its last checkpoint."""
+def open_job(
+    recipe: Recipe,
+    directory: Path,
+    world: World,
+    reporter: Reporter,
+    *,
+    text: Text | None = None,
+) -> Iterator[Job]:
+    """Make the job of `recipe` in `directory`, at the position of its last checkpoint.
+
+    With `text` it trains on that, and the corpus of the recipe is not needed.
+    """
     with rank_zero_first(world):
-        tokenizer = _tokenizer(recipe, directory, world, reporter)
-        blocks = _opener(recipe, tokenizer, reporter)
+        tokenizer, blocks = text or _text(recipe, directory, world, reporter)
         # All text that the run will ask for: what is missing is missed before the training.
         splits = {split: blocks(split) for split in splits_of(recipe)}
     vocab, options = tokenizer.vocab, recipe.train
@@ -175,7 +196,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         steps=options.steps,
         global_batch_size=options.global_batch_size,
         learning_rate=learning_rate,
-        token_counts=lambda: token_counts(splits["train"]),
+        token_counts=lambda: token_counts(splits["train"], vocab.size),
     )
     live = bring_to_life(recipe, facts)
     root = build_root(recipe, vocab, world.device)
@@ -204,6 +225,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         ema=Ema(root, options.ema_decay),
         window=Window(world.device, options.clip_norm),
         time_bins=TimeBins(world.device),
+        saver=Saver(directory, options, world),
     )
     if world.rank == 0:
         info = RunInfo(directory=directory, name=recipe.run.name, recipe=dump_recipe(recipe))
@@ -214,6 +236,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
         yield job
     finally:
         reporter.close()
+        job.saver.close()
         for tracker in job.trackers:
             tracker.close()
 
@@ -237,9 +260,8 @@ def splits_of(recipe: Recipe) -> list[Split]:
     return [split for split in SPLITS if split in ("train", "validation", *evaluated)]
 
 
-def _opener(
-    recipe: Recipe, tokenizer: TextTokenizer, reporter: Reporter
-) -> Callable[[Split], BlockSource]:
-    return lambda split: open_blocks(
+def _text(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> Text:
+    tokenizer = _tokenizer(recipe, directory, world, reporter)
+    return tokenizer, lambda split: open_blocks(
         recipe.data, split, tokenizer=tokenizer, notify=reporter.notify
     )

@@ -91,7 +91,7 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
     options, world = job.recipe.train, job.world
     observe = getattr(job.live.time_sampler, "observe", None)
     saved = job.step
-    totals, clock = Totals(world, stop), Clock(job)
+    totals, clock = Totals(world, lambda: stop.asked or job.saver.failed), Clock(job)
     job.reporter.start(total=options.steps, done=job.step)
     job.root.train()
 
@@ -105,6 +105,8 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
             with clock.elsewhere():
                 job.save()
             saved = job.step
+        if last or stopping:
+            job.saver.settle()
         if last:
             return
         if stopping:
@@ -149,17 +151,23 @@ def train_step(
     for index, noised in enumerate(micro_batches):
         # Dropout alone knows of ranks: it is a function of (seed, step, rank, index).
         torch.manual_seed(derive_seed(job.recipe.run.seed, job.step, job.world.rank, index))
+        job.phase("copy")
+        there = noised.to(device)
+        job.phase("forward")
         with autocast(device, job.recipe.train.precision):
-            loss = job.root(partial(objective.loss, noised=noised.to(device)))
+            loss = job.root(partial(objective.loss, noised=there))
+        job.phase("backward")
         (loss.total / denominator).backward()
         step_loss += loss.total.detach() / denominator
         losses.append(loss)
 
+    job.phase("update")
     norm = clip_gradients(job.root.parameters(), job.recipe.train.clip_norm)
     finite = norm.isfinite()
     step_where_finite(job.optimizer, finite, learning_rate)
     job.optimizer.zero_grad(set_to_none=True)
     job.ema.update(job.step, finite)
+    job.phase("rest")
     scored = torch.stack([noised.in_loss.sum() for noised in micro_batches]).sum()
     job.window.add(step_loss, scored.to(device, non_blocking=True), norm, finite)
     job.time_bins.add(micro_batches, losses)

@@ -7,15 +7,15 @@ pickled objects.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
@@ -75,17 +75,32 @@ class _TensorsOnly(DefaultLoadPlanner):
         raise CheckpointError(f"{read_item.dest_index.fqn}: not a tensor; it is not read")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, distributed: bool) -> None:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    distributed: bool,
+    group: dist.ProcessGroup | None = None,
+) -> None:
     """Write `tensors` into the directory `path`; with several ranks, each its own shards.
+
+    Args:
+        path: it must exist.
+        tensors: by name.
+        distributed: whether all ranks of `group` take part.
+        group: the default one if it is None.
 
     Raises:
         OSError: where a file cannot be written.
     """
+    _accept_one_process()
     try:
-        with _quiet():
-            state_dict_saver.save(
-                dict(tensors), storage_writer=FileSystemWriter(path), no_dist=not distributed
-            )
+        state_dict_saver.save(
+            dict(tensors),
+            storage_writer=FileSystemWriter(path),
+            process_group=group,
+            no_dist=not distributed,
+        )
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
         raise cause if isinstance(cause, OSError) else OSError(str(cause)) from error
@@ -97,14 +112,14 @@ def read_tensors(path: Path, tensors: Mapping[str, Tensor], *, distributed: bool
     Raises:
         CheckpointError: where a tensor is missing or a file cannot be read.
     """
+    _accept_one_process()
     try:
-        with _quiet():
-            state_dict_loader.load(
-                dict(tensors),
-                storage_reader=_Reader(path),
-                planner=_TensorsOnly(),
-                no_dist=not distributed,
-            )
+        state_dict_loader.load(
+            dict(tensors),
+            storage_reader=_Reader(path),
+            planner=_TensorsOnly(),
+            no_dist=not distributed,
+        )
     except CheckpointException as error:
         cause = next(iter(error.failures.values()))[0]
         raise CheckpointError(f"{path}: cannot be read ({cause})") from error
@@ -135,9 +150,9 @@ def _table_of_contents(path: Path) -> Metadata:
     return metadata
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's remark that a single process saves alone, which is what is wanted."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+def _accept_one_process() -> None:
+    """Ask torch for no remark that a single process saves alone, which is what is wanted.
+
+    For good, since putting the filters back is not safe beside other threads; they hold it once.
+    """
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")

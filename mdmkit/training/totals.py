@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from mdmkit.training.distributed import World
-from mdmkit.training.interrupt import StopRequest
 from mdmkit.values import Noised
 
 
 class Totals:
-    """The denominator of each step, and whether any rank was asked to stop."""
+    """The denominator of each step, and whether any rank has a reason to stop."""
 
-    def __init__(self, world: World, stop: StopRequest) -> None:
-        """Ask `stop` on each rank, and nobody has been asked yet."""
+    def __init__(self, world: World, stop: Callable[[], bool]) -> None:
+        """`stop` says at each step whether this rank has a reason; none has one yet."""
         self._world = world
         self._stop = stop
         self._asked: Later | None = None
@@ -24,18 +23,18 @@ class Totals:
     def denominator(self, micro_batches: Sequence[Noised]) -> Tensor:
         """What the losses of the step are divided by: float32 scalar on the device, never 0.
 
-        It is counted over all micro-batches of all ranks; the ranks' requests to stop travel
+        It is counted over all micro-batches of all ranks; the ranks' reasons to stop travel
         with it.
         """
         share = torch.stack([noised.denominator for noised in micro_batches]).sum()
-        mine = torch.stack([share, torch.tensor(float(self._stop.asked)).double()])
+        mine = torch.stack([share, torch.tensor(float(self._stop())).double()])
         total, asked = self._world.sum(mine.to(self._world.device, non_blocking=True))
         self._asked = Later(asked)
         found: Tensor = total.where(total > 0, 1.0).float()
         return found
 
     def stopping(self) -> bool:
-        """Whether any rank was asked before the last step, the same on every rank.
+        """Whether any rank had a reason before the last step, the same on every rank.
 
         This waits until the device has begun that step, so the host is one step ahead at most.
         """

@@ -39,7 +39,7 @@ def test_every_error_of_a_file_at_once(write, recipe):
     )
     assert refused("run", "mine.toml").splitlines() == [
         "mine.toml: learning: unknown key; did you mean learning_rate?",
-        'mine.toml: [denoiser] use: no denoiser "dot"; did you mean "dit"? known: dit',
+        'mine.toml: [denoiser] use: no denoiser "dot"; did you mean "dit"? known: dit, transformer',
         'mine.toml: [noise_schedule] epz: unknown key for "linear"; did you mean eps?',
         "mine.toml: [time_sampler] width: expected a value > 0 and <= 1000, got 0",
         "mine.toml: [train] stepz: unknown key; did you mean steps?",
@@ -57,7 +57,8 @@ def test_missing_tables(write):
         "state_of_the_union, text, text8, tinystories, wikitext103, wikitext2",
         "bare.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
         "known: bert, bpe, bytes, gpt2, json, text8",
-        "bare.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",
+        "bare.toml: [denoiser]: missing; expected a table whose use names a denoiser; "
+        "known: dit, transformer",
         "bare.toml: [train]: missing; expected a table",
     ]
 

@@ -13,8 +13,9 @@ from mdmkit.data.detokenizers import detokenize
 from mdmkit.data.text_tokenizer import load_tokenizer
 from mdmkit.shipped import SUITES
 from mdmkit.suites import load_suite
-from mdmkit.training.checkpoint import load_weights, save_checkpoint
+from mdmkit.training.checkpoint import load_weights
 from mdmkit.training.distributed import World
+from mdmkit.training.saving import save_checkpoint
 
 from ..unit.evaluation.runs import make_run
 from .commands import mdmkit, refused

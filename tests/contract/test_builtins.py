@@ -10,7 +10,7 @@ from attrs import evolve
 from mdmkit.builtin import weightings
 from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import mdmkit_corpora
-from mdmkit.builtin.denoisers import Dit
+from mdmkit.builtin.denoisers import Dit, Transformer
 from mdmkit.builtin.evaluators import Duel, LastWord, MultipleChoice, Nelbo
 from mdmkit.builtin.mask_patterns import (
     BlueNoise,
@@ -79,6 +79,11 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Dit(**SMALL, time_conditioning=True), {}),
         (Dit(**SMALL, tied=True), {}),
         (Dit(**SMALL, dropout=0.3, mlp_ratio=2), {"length": 7}),
+        (Transformer(width=16, depth=2, heads=2), {}),
+        (
+            Transformer(width=16, depth=2, heads=2, mlp="relu2", tied=False, dropout=0.3),
+            {"length": 7},
+        ),
     ],
     "mdmkit_noise_schedules": [
         (Linear(), {}),

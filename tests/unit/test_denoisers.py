@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mdmkit.builtin.denoisers import Dit
-from mdmkit.builtin.denoisers.layers import LayerNorm, Rotary, attention_mask
+from mdmkit.builtin.denoisers.layers import LayerNorm, Rotary
 from mdmkit.testing import randomize
 from mdmkit.values import Attention, Vocabulary
 
@@ -149,35 +149,6 @@ def test_norms_are_computed_in_float32() -> None:
     exact = exact / (exact.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight.detach()
     # rounded once, at the end: half a unit in the last of eight binary digits
     torch.testing.assert_close(found.double(), exact, rtol=2.0**-8 * 1.01, atol=1e-5)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("documents", [False, True])
-@pytest.mark.parametrize("padded", [False, True])
-def test_who_sees_whom(causal: bool, documents: bool, padded: bool) -> None:
-    ids = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 2, 2, 2]])
-    real = torch.tensor([[True, True, True, True, False], [True, True, True, True, True]])
-    mask = attention_mask(
-        Attention(
-            causal=causal,
-            document_ids=ids if documents else None,
-            padding=real if padded else None,
-        ),
-        5,
-    )
-    if not documents and not padded:
-        assert mask is None  # SDPA's own causality will do
-        return
-    assert mask is not None
-    for row in range(2):
-        for i in range(5):
-            for j in range(5):
-                allowed = (
-                    (not causal or j <= i)
-                    and (not documents or bool(ids[row, i] == ids[row, j]))
-                    and (not padded or bool(real[row, j]) or i == j)
-                )
-                assert bool(mask.expand(2, 1, 5, 5)[row, 0, i, j]) is allowed, (row, i, j)
 
 
 # --- the whole

@@ -34,7 +34,7 @@ FLOORS = (
     {"structuring"},
     {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema", "suites", "suite_sources"},
     {"network", "testing"},
-    {"costs", "training", "evaluation", "comparison", "report"},
+    {"costs", "training", "evaluation", "comparison", "report", "benchmarking"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -196,3 +196,10 @@ def test_the_changelog_names_every_component_and_recipe() -> None:
     named = set(re.findall(r"`(\w+)`", CHANGELOG))
     assert {component.name for component in catalogue.components} <= named
     assert set(recipe_names()) <= named
+
+
+def test_the_page_of_speed_is_made_from_the_results() -> None:
+    page = module_of(ROOT / "benchmarks" / "performance_page.py")
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert page.filled(text) == text, "python benchmarks/performance_page.py"
+    assert set(re.findall(r"<!-- (\w+): begin -->", text)) == set(page.TABLES)

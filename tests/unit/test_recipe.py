@@ -94,7 +94,8 @@ def test_the_lines_of_the_design(here: Path):
         + "[noise_schedule]\nepz = 1e-3\n"
     )
     assert lines("recipes/owt.toml") == [
-        'recipes/owt.toml: [denoiser] use: no denoiser "dot"; did you mean "dit"? known: dit',
+        'recipes/owt.toml: [denoiser] use: no denoiser "dot"; did you mean "dit"? '
+        "known: dit, transformer",
         'recipes/owt.toml: [noise_schedule] epz: unknown key for "linear"; did you mean eps?',
         'recipes/owt.toml: [train] steps: expected an integer, got the string "1000"',
     ]
@@ -110,7 +111,8 @@ def test_missing_tables_and_keys_are_all_named(here: Path):
         "state_of_the_union, text, text8, tinystories, wikitext103, wikitext2",
         "empty.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
         "known: bert, bpe, bytes, gpt2, json, text8",
-        "empty.toml: [denoiser]: missing; expected a table whose use names a denoiser; known: dit",
+        "empty.toml: [denoiser]: missing; expected a table whose use names a denoiser; "
+        "known: dit, transformer",
         "empty.toml: [train] global_batch_size: missing; expected an integer",
     ]
 

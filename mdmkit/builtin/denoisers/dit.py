@@ -17,12 +17,16 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mdmkit.builtin.denoisers.attention import Mask, attend, who_sees_whom
 from mdmkit.builtin.denoisers.layers import (
     LayerNorm,
     Rotary,
+    Rotation,
     TimeEmbedding,
-    attend,
-    attention_mask,
+    ZeroLinear,
+    check_heads,
+    reset_all,
+    working_dtype,
 )
 from mdmkit.options import option
 from mdmkit.values import Attention, Vocabulary
@@ -50,11 +54,7 @@ class Dit:
 
     def __attrs_post_init__(self) -> None:
         """Check what one bound cannot say."""
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(
-                f"width {self.width} over heads {self.heads} must be a whole, even number of "
-                "features a head (rotary positions turn pairs)"
-            )
+        check_heads(self.width, self.heads)
         if self.time_conditioning and not self.adaln:
             raise ValueError("time_conditioning = true needs adaln = true")
 
@@ -81,8 +81,12 @@ class DitNetwork(nn.Module):
         self.rotary_emb = Rotary(options.width // options.heads)
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.depth))
         self.output_layer = OutputLayer(options, vocab_size)
-        if options.tied:
-            self.output_layer.linear.weight = self.vocab_embed.embedding
+        self._tie()
+
+    def init_weights(self) -> None:
+        """Draw the weights again, as `Dit.build` does: after ``to_empty``, sharded or not."""
+        self._tie()
+        reset_all(self)
 
     def forward(
         self, tokens: Tensor, *, t: Tensor | None = None, attention: Attention | None = None
@@ -100,10 +104,10 @@ class DitNetwork(nn.Module):
         attention = attention or Attention()
         if attention.cache is not None:
             raise ValueError('denoiser "dit" keeps no cache: pass attention without one')
-        conditioning = self._conditioning(tokens, t)
-        mask = attention_mask(attention, tokens.shape[1])
-        rotation = self.rotary_emb(tokens.shape[1], attention.positions)
         x = self.vocab_embed(tokens)
+        conditioning = self._conditioning(tokens, t)
+        mask = who_sees_whom(attention, tokens, self.rotary_emb.head_width)
+        rotation = self.rotary_emb(tokens.shape[1], attention.positions, working_dtype(x))
         for block in self.blocks:
             x = block(x, rotation, conditioning, mask, attention.causal)
         return self.output_layer.features(x, conditioning)
@@ -112,12 +116,18 @@ class DitNetwork(nn.Module):
         """Logits ``[..., V]`` of features ``[..., D]``."""
         return cast("Tensor", self.output_layer.linear(h))
 
+    def _tie(self) -> None:
+        """One weight for both ends, if so asked; ``to_empty`` would have made two of it."""
+        if self.options.tied:
+            self.output_layer.linear.weight = self.vocab_embed.embedding
+            self.output_layer.linear.tied = True
+
     def _conditioning(self, tokens: Tensor, t: Tensor | None) -> Tensor | None:
-        """``[B, C]``, or None without adaLN."""
+        """``[B, C]``, or ``[1, C]`` where it is the same for all rows; None without adaLN."""
         if self.sigma_map is None:
             return None
         if not self.options.time_conditioning:
-            sigma = torch.zeros(len(tokens), device=tokens.device)
+            sigma = torch.zeros(1, device=tokens.device)
         elif t is None:
             raise ValueError("a time-conditioned denoiser needs t")
         else:
@@ -129,9 +139,13 @@ class Embedding(nn.Module):
     """The table of token vectors ``[V, D]``."""
 
     def __init__(self, vocab_size: int, width: int) -> None:
-        """Draw the vectors as a linear layer's weights (Kaiming uniform, a = √5)."""
+        """Make the table."""
         super().__init__()
         self.embedding = nn.Parameter(torch.empty(vocab_size, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the vectors as a linear layer's weights (Kaiming uniform, a = √5)."""
         nn.init.kaiming_uniform_(self.embedding, a=math.sqrt(5))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -156,37 +170,37 @@ class Block(nn.Module):
             nn.GELU(approximate="tanh"),
             nn.Linear(options.mlp_ratio * width, width),
         )
-        self.adaLN_modulation = zero_linear(options, 6 * width)
+        self.adaLN_modulation = (
+            ZeroLinear(options.conditioning_width, 6 * width) if options.adaln else None
+        )
 
     def forward(
         self,
         x: Tensor,
-        rotation: tuple[Tensor, Tensor],
+        rotation: Rotation,
         conditioning: Tensor | None,
-        mask: Tensor | None,
+        mask: Mask,
         causal: bool,
     ) -> Tensor:
-        """``[B, L, D]`` to ``[B, L, D]``."""
+        """``[B, L, D]`` to ``[B, L, D]``; ``conditioning [1 or B, C]``."""
         one, two = self._modulation(conditioning)
         x = x + self._drop(
             gate(self._attend(modulate(self.norm1(x), one), rotation, mask, causal), one)
         )
         return x + self._drop(gate(self.mlp(modulate(self.norm2(x), two)), two))
 
-    def _attend(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, causal: bool
-    ) -> Tensor:
+    def _attend(self, x: Tensor, rotation: Rotation, mask: Mask, causal: bool) -> Tensor:
         rows, length, width = x.shape
         qkv = self.attn_qkv(x).view(rows, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, L, D/H]
-        q, k = Rotary.turn(q, rotation), Rotary.turn(k, rotation)
-        mixed = attend(q, k, v, mask=mask, causal=causal)
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # [3, B, H, L, D/H]
+        q, k = Rotary.turn(qkv[:2], rotation)
+        mixed = attend(q, k, qkv[2], mask=mask, causal=causal)
         return cast("Tensor", self.attn_out(mixed.transpose(1, 2).reshape(rows, length, width)))
 
     def _modulation(self, conditioning: Tensor | None) -> tuple[Triple | None, Triple | None]:
         if self.adaLN_modulation is None or conditioning is None:
             return None, None
-        parts = self.adaLN_modulation(conditioning)[:, None].chunk(6, dim=-1)  # each [B, 1, D]
+        parts = self.adaLN_modulation(conditioning)[:, None].chunk(6, dim=-1)  # each [1 or B, 1, D]
         return cast("Triple", parts[:3]), cast("Triple", parts[3:])
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -200,23 +214,23 @@ class OutputLayer(nn.Module):
         """Make both; the projection starts at zero."""
         super().__init__()
         self.norm_final = LayerNorm(options.width)
-        self.linear = nn.Linear(options.width, vocab_size)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-        self.adaLN_modulation = zero_linear(options, 2 * options.width)
+        self.linear = ZeroLinear(options.width, vocab_size)
+        self.adaLN_modulation = (
+            ZeroLinear(options.conditioning_width, 2 * options.width) if options.adaln else None
+        )
 
     def features(self, x: Tensor, conditioning: Tensor | None) -> Tensor:
         """``[B, L, D]`` normalised and modulated: what `linear` takes."""
         x = cast("Tensor", self.norm_final(x))
         if self.adaLN_modulation is None or conditioning is None:
             return x
-        modulation: Tensor = self.adaLN_modulation(conditioning)[:, None]  # [B, 1, 2D]
+        modulation: Tensor = self.adaLN_modulation(conditioning)[:, None]  # [1 or B, 1, 2D]
         shift, scale = modulation.chunk(2, dim=-1)
         return x * (1 + scale) + shift
 
 
 Triple = tuple[Tensor, Tensor, Tensor]
-"""Shift, scale and gate of one half of a block, each ``[B, 1, D]``."""
+"""Shift, scale and gate of one half of a block, each ``[1 or B, 1, D]``."""
 
 
 def modulate(x: Tensor, triple: Triple | None) -> Tensor:
@@ -227,13 +241,3 @@ def modulate(x: Tensor, triple: Triple | None) -> Tensor:
 def gate(x: Tensor, triple: Triple | None) -> Tensor:
     """Scale what a branch adds."""
     return x if triple is None else triple[2] * x
-
-
-def zero_linear(options: Dit, width: int) -> nn.Linear | None:
-    """The adaLN layer ``C -> width``, zero at the start; None without adaLN."""
-    if not options.adaln:
-        return None
-    layer = nn.Linear(options.conditioning_width, width)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

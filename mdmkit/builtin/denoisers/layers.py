@@ -1,4 +1,8 @@
-"""Layers that denoisers share: norm, rotary positions, time embedding, attention masks."""
+"""Layers that denoisers share: norms, rotary positions, time embedding, weights at the start.
+
+A layer with weights or buffers of its own sets them in ``reset_parameters``, as torch's layers do,
+so that a network made on the meta device can be sharded first and get its weights afterwards.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mdmkit.values import Attention
-
 FREQUENCIES = 256
 """Features of the sinusoidal time embedding (MDLM)."""
 
-SHORT = 256
-"""Positions up to which attention on a CPU takes the plain formula."""
+EPSILON = 1e-6
+"""What `RMSNorm` adds to the mean square."""
 
 
 class LayerNorm(nn.Module):
@@ -23,13 +25,37 @@ class LayerNorm(nn.Module):
     def __init__(self, width: int) -> None:
         """Start with weight 1."""
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.empty(width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight 1."""
+        nn.init.ones_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., D]`` in the dtype of `x`."""
         return functional.layer_norm(x.float(), self.weight.shape, self.weight.float(), None).to(
             x.dtype
         )
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean of x² + ε) times a weight (arXiv 1910.07467 eq. 4), computed in float32."""
+
+    def __init__(self, width: int) -> None:
+        """Start with weight 1."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight 1."""
+        nn.init.ones_(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., D]`` to ``[..., D]`` in the dtype of `x`."""
+        weight = self.weight.float()
+        return functional.rms_norm(x.float(), weight.shape, weight, EPSILON).to(x.dtype)
 
 
 class Rotary(nn.Module):
@@ -40,29 +66,52 @@ class Rotary(nn.Module):
     def __init__(self, head_width: int) -> None:
         """Make the frequencies of a head of `head_width` features."""
         super().__init__()
-        exponent = torch.arange(0, head_width, 2).float() / head_width
-        self.register_buffer("inv_freq", 1.0 / 10_000**exponent, persistent=False)
+        self.head_width = head_width
+        self.register_buffer("inv_freq", torch.empty(head_width // 2), persistent=False)
+        self.reset_parameters()
 
-    def forward(self, length: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the angles, each ``[1 or B, 1, L, D/H]``.
+    def reset_parameters(self) -> None:
+        """Work the frequencies out, on the CPU, so that they are the same everywhere."""
+        exponent = torch.arange(0, self.head_width, 2, device="cpu").float() / self.head_width
+        self.inv_freq.copy_(1.0 / 10_000**exponent)
+
+    def forward(
+        self, length: int, positions: Tensor | None, dtype: torch.dtype = torch.float32
+    ) -> Rotation:
+        """What `turn` takes, for all blocks of a forward.
 
         Args:
             length: L.
             positions: ``[B, L]``, or None for 0..L−1.
+            dtype: of what will be turned (`working_dtype`): rounded to it here, once.
         """
         if positions is None:
             positions = torch.arange(length, device=self.inv_freq.device)[None]
-        angles = positions[:, None, :, None].float() * self.inv_freq  # [B, 1, L, D/H/2]
-        angles = torch.cat([angles, angles], dim=-1)
-        return angles.cos(), angles.sin()
+        angles = positions[:, None, :, None].float() * self.inv_freq  # [B, 1, L, d/2]
+        cosines, sines = angles.cos(), angles.sin()
+        return (
+            torch.cat([cosines, cosines], dim=-1).to(dtype),
+            torch.cat([-sines, sines], dim=-1).to(dtype),
+        )
 
     @staticmethod
-    def turn(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-        """Rotate ``[B, H, L, D/H]`` by its positions' angles, in the dtype of `x`."""
-        cosines, sines = (part.to(x.dtype) for part in rotation)
+    def turn(x: Tensor, rotation: Rotation) -> Tensor:
+        """Rotate ``[..., B, H, L, d]`` by its positions' angles."""
+        cosines, sines = rotation
         first, second = x.chunk(2, dim=-1)
-        turned = torch.cat([-second, first], dim=-1)
-        return x * cosines + turned * sines
+        return x * cosines + torch.cat([second, first], dim=-1) * sines
+
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines of the angles, the sines negative in the first half: ``[1 or B, 1, L, d]``."""
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """What a linear layer makes of `x`: the dtype of autocast where it is on, else that of `x`."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return x.dtype
 
 
 class TimeEmbedding(nn.Module):
@@ -82,47 +131,42 @@ class TimeEmbedding(nn.Module):
         return embedded
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, causal: bool) -> Tensor:
-    """Scaled dot-product attention: softmax(q·kᵀ/√d)·v over the last two dimensions.
+class ZeroLinear(nn.Linear):
+    """A linear layer that starts at zero, and draws random numbers as one that does not.
 
-    Torch's fused op, but for short sequences on a CPU, where the plain formula is two to three
-    times as fast in bfloat16, forward and backward (``benchmarks/cpu_attention.py``: 13 ms against
-    43 ms for B = 32, H = 4, L = 128, d = 32 on one thread; torch 2.13).
+    So the weights of the layers after it do not depend on which layers start at zero.
 
-    Args:
-        q, k, v: ``[B, H, L, d]``.
-        mask: ``[B, 1, L, L]`` bool, True where attention is allowed, or None.
-        causal: whether position i sees positions <= i only; with a mask, the mask says so.
+    Attributes:
+        tied: whether the weight belongs to another layer, which sets it.
     """
-    if q.device.type != "cpu" or q.shape[-2] > SHORT:
-        return functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal and mask is None
+
+    tied = False
+
+    def reset_parameters(self) -> None:
+        """Zero."""
+        if not self.tied:
+            super().reset_parameters()
+            nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+def check_heads(width: int, heads: int) -> None:
+    """A head's features come in pairs, which rotary positions turn.
+
+    Raises:
+        ValueError: where they do not.
+    """
+    if width % heads or (width // heads) % 2:
+        raise ValueError(
+            f"width {width} over heads {heads} must be a whole, even number of "
+            "features a head (rotary positions turn pairs)"
         )
-    if causal and mask is None:
-        mask = torch.ones(q.shape[-2], q.shape[-2], dtype=torch.bool).tril()
-    with torch.autocast("cpu", enabled=False):  # the softmax stays in the dtype of its input
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # [B, H, L, L]
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        mixed: Tensor = scores.softmax(-1) @ v
-    return mixed
 
 
-def attention_mask(attention: Attention, length: int) -> Tensor | None:
-    """Who may see whom as a mask for SDPA, ``[B, 1, L, L]`` bool, True where allowed.
-
-    None where nobody is hidden, or causality alone hides (SDPA has a faster way for that). A
-    padding position sees itself, so that no softmax is empty.
-    """
-    allowed = None
-    if attention.document_ids is not None:
-        ids = attention.document_ids
-        allowed = ids[:, None, :, None] == ids[:, None, None, :]
-    if attention.padding is not None:
-        real = attention.padding[:, None, None, :]
-        itself = torch.eye(length, dtype=torch.bool, device=real.device)
-        seen = real | itself
-        allowed = seen if allowed is None else allowed & seen
-    if attention.causal and allowed is not None:
-        allowed = allowed & torch.ones_like(allowed[:1]).tril()
-    return allowed
+def reset_all(network: nn.Module) -> None:
+    """``reset_parameters`` of every layer inside `network`, in the order of ``modules()``."""
+    for module in network.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None and module is not network:
+            reset()

@@ -11,8 +11,8 @@ from mdmkit.draws import generator
 from mdmkit.files import write_json
 from mdmkit.network import build_root
 from mdmkit.recipe import Recipe, dump_recipe, load_recipe, recipe_hash
-from mdmkit.training.checkpoint import save_checkpoint
 from mdmkit.training.distributed import World
+from mdmkit.training.saving import save_checkpoint
 
 RECIPE = """
 [run]

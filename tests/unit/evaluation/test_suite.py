@@ -15,8 +15,9 @@ from mdmkit.evaluation.evaluate import evaluate
 from mdmkit.evaluation.replay import replay
 from mdmkit.evaluation.suite import evaluate_suite
 from mdmkit.evaluation.suite_sets import same_everywhere
-from mdmkit.training.checkpoint import load_weights, save_checkpoint
+from mdmkit.training.checkpoint import load_weights
 from mdmkit.training.distributed import World
+from mdmkit.training.saving import save_checkpoint
 
 from .runs import make_run
 

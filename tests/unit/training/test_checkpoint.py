@@ -19,11 +19,11 @@ from mdmkit.training.checkpoint import (
     last_checkpoint,
     load_checkpoint,
     load_weights,
-    save_checkpoint,
     step_name,
     steps_on_disk,
 )
 from mdmkit.training.distributed import World
+from mdmkit.training.saving import save_checkpoint
 
 WORLD = World(device=torch.device("cpu"))
 

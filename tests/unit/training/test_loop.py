@@ -108,7 +108,7 @@ DEATHS = {
 KILLER = """
 import os, signal, sys
 from pathlib import Path
-import mdmkit.training.checkpoint as checkpoint, mdmkit.training.job as job
+import mdmkit.training.saving as saving, mdmkit.training.job as job
 from mdmkit import load_recipe, train
 
 recipe, moment = sys.argv[1:]
@@ -133,11 +133,11 @@ if moment == "Job.log":
 elif moment == "Job.log first":
     job.Job.log = at(3, job.Job.log)
 elif moment == "write_tensors":
-    checkpoint.write_tensors = at(2, checkpoint.write_tensors, half_written)
+    saving.write_tensors = at(2, saving.write_tensors, half_written)
 elif moment == "write_json":
-    checkpoint.write_json = at(4, checkpoint.write_json)
+    saving.write_json = at(4, saving.write_json)
 elif moment == "rename":
-    checkpoint.sync_directory = at(3, checkpoint.sync_directory)
+    saving.sync_directory = at(3, saving.sync_directory)
 train(load_recipe(recipe, ["denoiser.dropout=0.1"]))
 raise SystemExit("it was to be killed")
 """

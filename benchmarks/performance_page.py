@@ -1,0 +1,99 @@
+"""The tables of ``docs/performance.md``, made from committed results alone.
+
+    python benchmarks/performance_page.py
+
+Whatever stands between two markers of the page is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from mdmkit.files import write_atomic
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+MARKED = re.compile(r"(<!-- (\w+): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
+
+
+def read(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def table(header: str, rows: Iterable[Iterable[object]]) -> str:
+    names = header.split(" | ")
+    lines = [f"| {header} |", "|" + "---|" * len(names)]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def masked_head() -> str:
+    """Ways to the loss."""
+    found = read("masked_head")
+    names = {
+        "all": "logits of all positions",
+        "masked": "of masked ones, kept",
+        "recomputed": "of masked ones, in chunks made again",
+        "fused": "`linear_cross_entropy`, chunked",
+        "chunks": "**ours**",
+    }
+    rows = []
+    for way, name in names.items():
+        row: list[object] = [name]
+        for precision in ("fp32", "bf16"):
+            entry = found[precision]["ways"].get(way)
+            row += ["", ""] if entry is None else [
+                f"{entry['seconds']:.2f} ({entry['fastest']:.2f} to {entry['slowest']:.2f})",
+                f"{entry['peak_mb']:,.0f}",
+            ]  # fmt: skip
+        rows.append(row)
+    return table("way | fp32, s | MiB | bf16, s | MiB", rows)
+
+
+def chunk_sizes() -> str:
+    """Logits at once."""
+    found = read("masked_head")["logits_at_once"]
+    rows = []
+    for size, entry in found["fp32"].items():
+        other = found["bf16"][size]
+        cells = [size]
+        for part in (entry, other):
+            cells += [f"{part['seconds']:.2f}", f"{part['peak_mb']:,.0f}"]
+        rows.append(cells)
+    return table("logits at once | fp32, s | MiB | bf16, s | MiB", rows)
+
+
+def mdlm_speed() -> str:
+    """A step of MDLM's code and one of ours."""
+    found = read("mdlm_speed")
+    rows = [
+        (
+            name,
+            f"{entry['seconds']:.2f} ({entry['fastest']:.2f} to {entry['slowest']:.2f})",
+            f"{entry['tokens_per_second']:,.0f}",
+            f"{entry['peak_mb']:,.0f}",
+        )
+        for name, entry in found["variants"].items()
+    ]
+    return table("code | s a step | tokens/s | peak MiB", rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "masked_head": masked_head,
+    "chunk_sizes": chunk_sizes,
+    "mdlm_speed": mdlm_speed,
+}
+
+
+def filled(page: str) -> str:
+    """The page with its tables made anew."""
+    return MARKED.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", page)
+
+
+if __name__ == "__main__":
+    write_atomic(PAGE, filled(PAGE.read_text(encoding="utf-8")))

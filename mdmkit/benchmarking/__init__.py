@@ -1,0 +1,1 @@
+"""How fast a recipe trains here, against what this machine can do."""

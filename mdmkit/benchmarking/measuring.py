@@ -1,0 +1,101 @@
+"""The steps of a bench, in order: the first, warm ones, timed ones, by phase, profiled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from attrs import frozen
+from torch import nn
+
+from mdmkit.benchmarking.memory import Memory
+from mdmkit.benchmarking.profiling import STEPS as PROFILED
+from mdmkit.benchmarking.profiling import Profile, profile_steps
+from mdmkit.benchmarking.steps import Counted, phase_times, step_times
+from mdmkit.training.job import Job
+from mdmkit.training.prefetch import prefetched
+
+_MOST_PHASE_STEPS = 10
+
+
+@frozen(kw_only=True)
+class Measured:
+    """What the steps of a job gave on this rank.
+
+    Attributes:
+        first: seconds of the first step.
+        steps: of the timed ones.
+        cpu_seconds: that the process's threads computed in these.
+        memory: the peak until after them.
+        phases: seconds by phase, of the steps that came then.
+        counts: what these had.
+        profile: of the last ones.
+    """
+
+    first: float
+    steps: list[float]
+    cpu_seconds: float
+    memory: Memory
+    phases: list[dict[str, float]]
+    counts: list[Counted]
+    profile: Profile
+
+
+def phase_steps(steps: int) -> int:
+    """In how many steps the phases are timed, where `steps` are timed as a whole."""
+    return min(steps, _MOST_PHASE_STEPS)
+
+
+def measure(
+    job: Job, *, warmup: int, steps: int, peak: Callable[[], Memory], trace: Path | None
+) -> Measured:
+    """Train and time `job`.
+
+    Args:
+        job: at its start.
+        warmup: steps that are not timed, but for the first.
+        steps: that are.
+        peak: says the peak of memory so far.
+        trace: where rank 0 writes that of the profiled steps.
+    """
+    with prefetched(job) as corrupted:
+        (first,) = step_times(job, corrupted, 1)
+        step_times(job, corrupted, warmup - 1)
+        before = time.process_time()
+        timed = step_times(job, corrupted, steps)
+        cpu_seconds = time.process_time() - before
+        memory = peak()
+        phases, counts = phase_times(job, corrupted, phase_steps(steps))
+        profile = profile_steps(
+            job,
+            corrupted,
+            head_sizes=head_sizes(job),
+            trace=trace if job.world.rank == 0 else None,
+        )
+    return Measured(
+        first=first,
+        steps=timed,
+        cpu_seconds=cpu_seconds,
+        memory=memory,
+        phases=phases,
+        counts=counts,
+        profile=profile,
+    )
+
+
+def head_sizes(job: Job) -> frozenset[int]:
+    """The sizes by which a product is known to be the head's; none if others have them, too."""
+    vocab, micro = job.tokenizer.vocab.size, job.recipe.train.global_batch_size
+    micro //= job.world.size * job.batches.accumulation
+    blocks = cast("list[nn.Module]", list(job.root.denoiser.blocks))  # type: ignore[arg-type]
+    others = {micro * job.recipe.data.length}
+    for block in blocks:
+        for layer in block.modules():
+            if isinstance(layer, nn.Linear):
+                others |= {layer.in_features, layer.out_features}
+    return frozenset() if vocab in others else frozenset({vocab})
+
+
+__all__ = ["PROFILED", "Measured", "head_sizes", "measure", "phase_steps"]
