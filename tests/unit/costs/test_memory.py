@@ -114,7 +114,7 @@ def test_what_crosses_between_gpus_in_a_step():
 def test_time_and_cost():
     base = planner(gpus=2, mfu=0.5, price=3.0)
     tokens, time = 32 * 64, base.time
-    assert time.step == pytest.approx(tokens * base.flops.total / (2 * 100e12 * 0.5))
+    assert time.step == pytest.approx(tokens * base.flops.training / (2 * 100e12 * 0.5))
     assert time.tokens_per_second == pytest.approx(tokens / time.step)
     assert time.days == pytest.approx(time.step * 1000 / 86400)
     assert time.gpu_hours == pytest.approx(2 * 24 * time.days)
