@@ -24,9 +24,10 @@ from mdmkit.report.console import Reporter
 from mdmkit.training.batches import MicroBatches, split_batch
 from mdmkit.training.branch import fresh_tables, require_branch
 from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, save_checkpoint, step_of
-from mdmkit.training.distributed import World, rank_zero_first, shard
+from mdmkit.training.distributed import World, rank_zero_first
 from mdmkit.training.ema import Ema
 from mdmkit.training.optimizer import make_optimizer
+from mdmkit.training.parallel import prepare
 from mdmkit.training.time_bins import TimeBins
 from mdmkit.training.window import SHARES, Window
 from mdmkit.validation_log import forget_after
@@ -179,7 +180,7 @@ def open_job(recipe: Recipe, directory: Path, world: World, reporter: Reporter) 
     )
     live = bring_to_life(recipe, facts)
     root = build_root(recipe, vocab, world.device)
-    shard(root, recipe.parallel, world)
+    prepare(root, recipe.parallel, world)
     group = live.objective.group
     job = Job(
         recipe=recipe,
