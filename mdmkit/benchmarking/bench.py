@@ -66,7 +66,7 @@ def bench(
     benched = as_benched(recipe)
     with open_world(device) as world, own_generators(world.device):
         teller = _Notifier(reporter or quiet()) if world.rank == 0 else quiet()
-        text = synthetic_text(recipe.data, vocab_size) if synthetic else None
+        text = synthetic_text(recipe, vocab_size) if synthetic else None
         largest = find_largest_batch(benched, world, text, teller) if find_batch else None
         teller.notify("measuring what the machine can do")
         machine = measure_machine(world.device, recipe.train.precision, seconds=seconds)

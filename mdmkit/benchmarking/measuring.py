@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import torch
 from attrs import frozen
 from torch import nn
 
@@ -14,6 +15,8 @@ from mdmkit.benchmarking.memory import Memory
 from mdmkit.benchmarking.profiling import STEPS as PROFILED
 from mdmkit.benchmarking.profiling import Profile, profile_steps
 from mdmkit.benchmarking.steps import Counted, phase_times, step_times
+from mdmkit.costs.meta import META, build_on_meta, in_words
+from mdmkit.errors import RecipeError
 from mdmkit.training.job import Job
 from mdmkit.training.prefetch import prefetched
 
@@ -86,16 +89,31 @@ def measure(
 
 
 def head_sizes(job: Job) -> frozenset[int]:
-    """The sizes by which a product is known to be the head's; none if others have them, too."""
-    vocab, micro = job.tokenizer.vocab.size, job.recipe.train.global_batch_size
-    micro //= job.world.size * job.batches.accumulation
+    """The sizes by which a product is known to be the head's; none if others have them, too.
+
+    They are V, and that of an output layer which is filled up to a round size.
+    """
+    sizes = {job.tokenizer.vocab.size, _logits(job)}
+    micro = job.recipe.train.global_batch_size // (job.world.size * job.batches.accumulation)
     blocks = cast("list[nn.Module]", list(job.root.denoiser.blocks))  # type: ignore[arg-type]
     others = {micro * job.recipe.data.length}
     for block in blocks:
         for layer in block.modules():
             if isinstance(layer, nn.Linear):
                 others |= {layer.in_features, layer.out_features}
-    return frozenset() if vocab in others else frozenset({vocab})
+    return frozenset() if sizes & others else frozenset(sizes)
+
+
+def _logits(job: Job) -> int:
+    """How many logits the network has for a position; V where it does not run without numbers."""
+    tokens = torch.zeros(1, job.recipe.data.length, dtype=torch.int64, device=META)
+    try:
+        denoiser = build_on_meta(job.recipe, job.tokenizer.vocab.size)
+        with in_words("called"), torch.no_grad():
+            h = denoiser(tokens, t=torch.full((1,), 0.5, device=META))
+            return denoiser.unembed(h[0, :1]).shape[-1]
+    except RecipeError:
+        return job.tokenizer.vocab.size
 
 
 __all__ = ["PROFILED", "Measured", "head_sizes", "measure", "phase_steps"]

@@ -9,12 +9,12 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from mdmkit.benchmarking.counting import Flops
 from mdmkit.benchmarking.find_batch import LargestBatch
 from mdmkit.benchmarking.machine import Machine
 from mdmkit.benchmarking.memory import Memory
 from mdmkit.benchmarking.profiling import Profile
 from mdmkit.benchmarking.roofline import Part, ceiling_of
+from mdmkit.costs import Flops
 
 
 @frozen(kw_only=True)
@@ -141,7 +141,7 @@ class BenchResult:
         for found, machine in zip(plain["machines"], self.machines, strict=True):
             found |= {"peak_flops": machine.flops, "peak_bandwidth": machine.bandwidth}
         if self.flops_per_token is not None:
-            plain["flops_per_token"]["total"] = self.flops_per_token.total
+            plain["flops_per_token"]["training"] = self.flops_per_token.training
         plain["ceiling_step"] = ceiling_of(self.roofline)
         return plain
 

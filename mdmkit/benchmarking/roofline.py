@@ -7,18 +7,15 @@ F FLOPs that moves at least M bytes takes no less than max(F / peak, M / bandwid
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
 
 import torch
 from attrs import frozen
 from torch import nn
 
-from mdmkit.benchmarking.counting import Flops
 from mdmkit.benchmarking.machine import Machine
+from mdmkit.costs import Flops
+from mdmkit.costs.flops import TRAINING
 from mdmkit.protocols import Denoiser
-
-TRAINING = 3
-"""Forwards that a step costs: itself, and twice as much in the backward (arXiv 2001.08361 §2.1)."""
 
 _ADAM, _EMA, _CLIP = 7, 3, 3
 """Float32 numbers that each parameter has to move: AdamW reads weight, gradient and two moments
@@ -91,7 +88,7 @@ class LayerNumbers:
     weights: int
 
 
-def layer_numbers(denoiser: nn.Module, length: int) -> tuple[LayerNumbers, int]:
+def layer_numbers(denoiser: Denoiser, length: int) -> tuple[LayerNumbers, int]:
     """Count the numbers in and out of the blocks' linear layers; and D, the width of the last.
 
     Args:
@@ -105,13 +102,12 @@ def layer_numbers(denoiser: nn.Module, length: int) -> tuple[LayerNumbers, int]:
         activations += inputs[0].numel() + output.numel()
         weights += layer.weight.numel()
 
-    network = cast("Denoiser", denoiser)
-    layers = [m for block in network.blocks for m in block.modules() if isinstance(m, nn.Linear)]
+    layers = [m for block in denoiser.blocks for m in block.modules() if isinstance(m, nn.Linear)]
     handles = [layer.register_forward_hook(count) for layer in layers]
     try:
         with torch.no_grad():
             tokens = torch.zeros(1, length, dtype=torch.int64, device="meta")
-            h = network(tokens, t=torch.full((1,), 0.5, device="meta"))
+            h = denoiser(tokens, t=torch.full((1,), 0.5, device="meta"))
     finally:
         for handle in handles:
             handle.remove()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
+from torch import nn
 
-from mdmkit.benchmarking.counting import Flops, flops_per_token
 from mdmkit.benchmarking.find_batch import LargestBatch
 from mdmkit.benchmarking.machine import Machine, matmul_dtype
 from mdmkit.benchmarking.measuring import Measured
 from mdmkit.benchmarking.result import BenchResult, Sizes, Spread, Utilisation, utilisation
-from mdmkit.benchmarking.roofline import TRAINING, Part, Work, layer_numbers, roofline
+from mdmkit.benchmarking.roofline import Part, Work, layer_numbers, roofline
+from mdmkit.costs import Flops, flops_per_token
+from mdmkit.costs.meta import build_on_meta
 from mdmkit.environment import environment
+from mdmkit.errors import RecipeError
 from mdmkit.metrics_log import METRICS, read_metrics
 from mdmkit.recipe import Recipe, recipe_hash
 from mdmkit.training.distributed import local
@@ -36,7 +40,7 @@ def sum_up(
     """The result, on every rank (a collective call); times are those of this one."""
     machines = job.world.gather(machine)
     sizes = _sizes(job, measured)
-    flops = _flops(recipe, job, sizes)
+    flops = _flops(recipe, sizes)
     step = Spread.of(measured.steps)
     speed = sizes.rows * sizes.length / step.median
     return BenchResult(
@@ -62,7 +66,7 @@ def sum_up(
         roofline=() if flops is None else _roofline(recipe, job, machine, measured, flops, sizes),
         largest_batch=largest,
         losses=_losses(job),
-        notes=list(_notes(recipe, job, text)),
+        notes=list(_notes(recipe, job, text, counted=flops is not None)),
         environment=environment(job.world.device),
         command=command,
     )
@@ -87,19 +91,17 @@ def _sizes(job: Job, measured: Measured) -> Sizes:
     )
 
 
-def _flops(recipe: Recipe, job: Job, sizes: Sizes) -> Flops | None:
+def _flops(recipe: Recipe, sizes: Sizes) -> Flops | None:
     """FLOPs of a forward, or None where the network does not run without numbers."""
     try:
-        with torch.device("meta"):
-            denoiser = recipe.denoiser.build(job.tokenizer.vocab)
         return flops_per_token(
-            denoiser,
+            cast("nn.Module", build_on_meta(recipe, sizes.vocab_size)),
             length=sizes.length,
             vocab_size=sizes.vocab_size,
             scored_share=sizes.scored_share,
             causal_share=sizes.causal_share,
         )
-    except RuntimeError:
+    except RecipeError:
         return None
 
 
@@ -111,7 +113,7 @@ def _utilisation(
     if kind == "full":
         again = flops.blocks + flops.attention
     return utilisation(
-        training_flops=TRAINING * flops.total,
+        training_flops=flops.training,
         repeated_flops=again,
         tokens_per_second=speed,
         peaks=[machine.flops for machine in machines],
@@ -121,10 +123,8 @@ def _utilisation(
 def _roofline(
     recipe: Recipe, job: Job, machine: Machine, measured: Measured, flops: Flops, sizes: Sizes
 ) -> list[Part]:
-    with torch.device("meta"):
-        denoiser = recipe.denoiser.build(job.tokenizer.vocab)
     rows = sizes.rows // job.world.size
-    numbers, width = layer_numbers(denoiser, sizes.length)
+    numbers, width = layer_numbers(build_on_meta(recipe, sizes.vocab_size), sizes.length)
     work = Work(
         rows=rows,
         length=sizes.length,
@@ -155,7 +155,7 @@ def _losses(job: Job) -> dict[int, float]:
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 
-def _notes(recipe: Recipe, job: Job, text: str) -> Iterator[str]:
+def _notes(recipe: Recipe, job: Job, text: str, *, counted: bool) -> Iterator[str]:
     yield (
         "as in training, but without validation, checkpoints, diagnosis, evaluators and trackers; "
         "phases and profile are of steps of their own, after the timed ones"
@@ -170,6 +170,8 @@ def _notes(recipe: Recipe, job: Job, text: str) -> Iterator[str]:
             "communication: seconds in collective calls as the profiler has them, waiting for "
             "other ranks included; it overlaps with the phases, so it is not one of them"
         )
+    if not counted:
+        yield "FLOPs are not counted: the network does not run without numbers"
     if _parallel(recipe, "activation_checkpointing") == "selective":
         yield "hardware utilisation is not known: what is computed again is torch's choice"
 

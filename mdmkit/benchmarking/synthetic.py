@@ -9,11 +9,10 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from mdmkit.costs.vocabulary import vocab_size_of
 from mdmkit.data.text_tokenizer import SpecialTokens, TextTokenizer, wrap
-from mdmkit.data.tokenizers import Bert, Gpt2
 from mdmkit.draws import generator
-from mdmkit.errors import DataError
-from mdmkit.recipe import Data
+from mdmkit.recipe import Recipe
 from mdmkit.training.job import Text
 from mdmkit.values import Batch
 
@@ -22,8 +21,6 @@ BLOCKS = 1024
 
 DOCUMENTS = 4
 """Documents in a block, where attention stays inside them."""
-
-_KNOWN = {Gpt2: 50_258, Bert: 30_522}  # as their classes say, the mask included
 
 
 @frozen(kw_only=True, eq=False)
@@ -60,39 +57,22 @@ class RandomBlocks:
         return batch
 
 
-def synthetic_text(data: Data, vocab_size: int | None = None) -> Text:
+def synthetic_text(recipe: Recipe, vocab_size: int | None = None) -> Text:
     """A tokenizer that has the right number of ids and no text, and random blocks for any split.
 
     Args:
-        data: the recipe's table.
-        vocab_size: V, mask included; by default what `known_vocab_size` finds.
+        recipe: its length, packing and tokenizer count.
+        vocab_size: V, mask included; by default what `vocab_size_of` finds.
 
     Raises:
         DataError: where the number of ids is not known without the text or the hub.
     """
-    size = vocab_size or known_vocab_size(data)
+    data = recipe.data
+    size = vocab_size or vocab_size_of(recipe)
     needs: frozenset[str] = getattr(data.packing, "needs", frozenset())
     tokens = torch.randint(size - 1, (BLOCKS, data.length), generator=generator("synthetic"))
     blocks = RandomBlocks(tokens=tokens, needs=needs)  # without the mask, the last id
     return _numbers(size), lambda _: blocks
-
-
-def known_vocab_size(data: Data) -> int:
-    """The number of ids of the recipe's tokenizer, mask included, without its text.
-
-    Raises:
-        DataError: where only building it would tell, and it cannot be built.
-    """
-    options: Any = data.tokenizer
-    if hasattr(options, "vocab_size"):
-        return int(options.vocab_size)
-    known = next((size for kind, size in _KNOWN.items() if isinstance(options, kind)), None)
-    if known is not None:
-        return known
-    try:
-        return data.tokenizer.build(data.corpus).vocab.size
-    except DataError as error:
-        raise DataError(f"{error}\nor say how many ids it has with --vocab-size") from error
 
 
 def _numbers(size: int) -> TextTokenizer:

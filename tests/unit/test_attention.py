@@ -47,7 +47,7 @@ def asked(causal: bool, documents: bool, padded: bool) -> Attention:
 @pytest.mark.parametrize("documents", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
 def test_who_sees_whom(causal: bool, documents: bool, padded: bool) -> None:
-    ids = torch.tensor([[0, 0, 1, 1, 1], [-1, -2, -3, -3, -5]])
+    ids = torch.tensor([[0, 0, 1, 1, 1], [-2, -1, -5, -5, 0]])
     real = torch.tensor([[True, True, True, True, False], [True, False, True, True, False]])
     mask = who_sees_whom(
         Attention(

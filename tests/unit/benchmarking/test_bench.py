@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from mdmkit import DataError, RecipeError, load_recipe, train
-from mdmkit.benchmarking import measuring
+from mdmkit.benchmarking import measuring, summing_up
 from mdmkit.benchmarking.bench import as_benched, bench
 from mdmkit.benchmarking.find_batch import LargestBatch
 from mdmkit.benchmarking.profiling import STEPS as PROFILED
@@ -113,7 +113,7 @@ def test_figures_that_follow_from_others(found: BenchResult) -> None:
     assert flops is not None
     assert found.tokens_per_second == pytest.approx(8 * 16 / found.step.median)
     peak = found.machines[0].flops
-    assert used.model == pytest.approx(3 * flops.total * found.tokens_per_second / peak)
+    assert used.model == pytest.approx(flops.training * found.tokens_per_second / peak)
     assert used.hardware == used.model  # nothing is computed again
     parts = {part.name: part for part in found.roofline}
     assert list(parts) == ["blocks", "attention", "head", "optimizer", "rest"]
@@ -195,3 +195,23 @@ def test_it_is_printed_whole(found: BenchResult, terminal: bool) -> None:
         *found.notes[0].split()[:3],
     ):
         assert words in text, words
+
+
+def test_a_network_that_cannot_be_counted_is_timed_all_the_same(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RecipeError("it looks at numbers")
+
+    monkeypatch.setattr(summing_up, "flops_per_token", refuse)
+    network = 'denoiser={use = "transformer", width = 16, depth = 1, heads = 2}'
+    found = bench(
+        load_recipe(recipe, ["train.steps=50", network]),
+        steps=1, warmup=2, device="cpu", seconds=0.01,
+    )  # fmt: skip
+    assert (found.flops_per_token, found.utilisation, found.roofline) == (None, None, ())
+    assert "FLOPs are not counted" in found.notes[1]
+    assert found.tokens_per_second > 0
+    # Its output layer is wider than the vocabulary, and is known all the same.
+    assert found.profile.parts["head"] > 0
+    json.dumps(found.to_json(), allow_nan=False)

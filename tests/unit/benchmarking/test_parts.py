@@ -9,7 +9,6 @@ import torch
 
 from mdmkit import RecipeError
 from mdmkit.benchmarking import find_batch, memory
-from mdmkit.benchmarking.counting import Flops, flops_per_token
 from mdmkit.benchmarking.find_batch import find_largest_batch, largest
 from mdmkit.benchmarking.machine import Machine, Rate, measure_machine
 from mdmkit.benchmarking.memory import watched
@@ -19,6 +18,7 @@ from mdmkit.benchmarking.roofline import LayerNumbers, Work, ceiling_of, layer_n
 from mdmkit.benchmarking.steps import by_step, counted
 from mdmkit.benchmarking.stopwatch import Interval
 from mdmkit.builtin.denoisers import Dit
+from mdmkit.costs import Flops
 from mdmkit.report.console import quiet
 from mdmkit.training.distributed import World
 from mdmkit.values import Attention, MixedNoised, Noised, Vocabulary
@@ -79,19 +79,10 @@ def test_what_a_step_has_is_counted() -> None:
     assert (found.scored, found.causal, found.rows) == (9, 4 + 3, 12)
 
 
-def dit() -> torch.nn.Module:
+def dit() -> Any:
     options = Dit(width=8, depth=2, heads=2, mlp_ratio=4, adaln=False)
     with torch.device("meta"):
         return options.build(Vocabulary(size=50, mask_id=49))
-
-
-def test_flops_of_a_network_whose_products_are_known() -> None:
-    found = flops_per_token(dit(), length=10, vocab_size=50, scored_share=0.5)
-    weights = 2 * (8 * 24 + 8 * 8 + 2 * 8 * 32)  # two blocks
-    assert found.blocks == 2 * weights
-    assert found.attention == 2 * 4 * 10 * 8
-    assert found.head == 0.5 * 2 * 8 * 50
-    assert found.total == found.blocks + found.attention + found.head
 
 
 def test_numbers_in_and_out_of_layers() -> None:
