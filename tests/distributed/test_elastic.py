@@ -20,7 +20,7 @@ from mdmkit.training.checkpoint import load_weights, steps_on_disk
 from mdmkit.training.distributed import _store
 from mdmkit.training.run_directory import run_directory
 
-FIGURES = ("train/loss", "train/grad_norm", "val/nelbo_per_token", "val/nelbo_per_token_stderr")
+FIGURES = ("train/loss", "train/grad_norm", "val/nelbo_per_token")
 
 # Imports everything once and forks every rank from there, which saves some seconds for each.
 FORKED = """
@@ -71,6 +71,15 @@ def launch(*arguments: object) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.fixture
+def light_recipe(tiny_recipe: Path) -> Path:
+    """The tiny recipe with little to evaluate, and every checkpoint kept that matters here."""
+    text, _, _ = tiny_recipe.read_text().partition("[evaluators.held_out]")
+    few = "[train]\nvalidate_blocks = 8\nkeep_checkpoints = 1\nkeep_every = 4\n"
+    tiny_recipe.write_text(text.replace("[train]\n", few))
+    return tiny_recipe
+
+
 def curve(run: Path) -> list[tuple[int, str, float]]:
     lines: list[dict[str, Any]] = read_metrics(run / "metrics.jsonl")
     return [(line["step"], name, line[name]) for line in lines for name in FIGURES if name in line]
@@ -85,22 +94,19 @@ def cut_to(run: Path, step: int, copies: Path) -> None:
     assert steps_on_disk(copy)[-1] == step
 
 
-def test_a_run_goes_on_with_more_or_fewer_ranks(tiny_recipe: Path, tmp_path: Path) -> None:
-    tiny_recipe.write_text(
-        tiny_recipe.read_text().replace("[train]", "[train]\nkeep_checkpoints = 0\nkeep_every = 4")
-    )
-    recipe = load_recipe(tiny_recipe)
+def test_a_run_goes_on_with_more_or_fewer_ranks(light_recipe: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(light_recipe)
     (script := tmp_path / "forked.py").write_text(FORKED)
     on_one = train(recipe, runs_dir=tmp_path / "1").directory
-    launch(script, tiny_recipe, 2, tmp_path / "2")
+    launch(script, light_recipe, 2, tmp_path / "2")
     on_two = run_directory(recipe, tmp_path / "2")
     cut_to(on_one, 4, tmp_path / "1 to 2")
     cut_to(on_two, 4, tmp_path / "2 to 1")
     cut_to(on_two, 8, tmp_path / "2 to 4")
     train(recipe, runs_dir=tmp_path / "2 to 1")
-    launch(script, tiny_recipe, 2, tmp_path / "1 to 2", 4, tmp_path / "2 to 4")
+    launch(script, light_recipe, 2, tmp_path / "1 to 2", 4, tmp_path / "2 to 4")
     expected, weights = curve(on_one), load_weights(on_one).state
-    assert len(expected) == 12 * 2 + 4 * 2
+    assert len(expected) == 12 * 2 + 4
     for layout in ("2", "1 to 2", "2 to 1", "2 to 4"):
         run = run_directory(recipe, tmp_path / layout)
         found = curve(run)
@@ -134,19 +140,19 @@ train(load_recipe(recipe), runs_dir=runs_dir, device="cpu")
 
 
 def test_a_killed_rank_is_started_again_and_the_curve_is_the_same(
-    tiny_recipe: Path, tmp_path: Path
+    light_recipe: Path, tmp_path: Path
 ) -> None:
-    recipe = load_recipe(tiny_recipe)
+    recipe = load_recipe(light_recipe)
     (script := tmp_path / "killed.py").write_text(KILLED)
     (forked := tmp_path / "forked.py").write_text(FORKED)
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
     mark = tmp_path / "killed"
-    launch(*torchrun, "--max-restarts=1", script, tiny_recipe, tmp_path / "killed runs", mark)
+    launch(*torchrun, "--max-restarts=1", script, light_recipe, tmp_path / "killed runs", mark)
     assert mark.exists()
-    launch(forked, tiny_recipe, 2, tmp_path / "whole")
+    launch(forked, light_recipe, 2, tmp_path / "whole")
     killed, whole = (run_directory(recipe, tmp_path / name) for name in ("killed runs", "whole"))
     assert curve(killed) == curve(whole)  # bitwise
-    assert steps_on_disk(killed) == steps_on_disk(whole) == [8, 12]
+    assert steps_on_disk(killed) == steps_on_disk(whole) == [4, 8, 12]
     assert not list((killed / "checkpoints").glob("[.b]*"))  # no left-overs, no damaged ones
     left, right = (load_file(run / "model.safetensors") for run in (killed, whole))
     assert all(torch.equal(right[name], tensor) for name, tensor in left.items())
