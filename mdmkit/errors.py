@@ -65,3 +65,4 @@ class RunInterrupted(MdmkitError):  # noqa: N818 - being asked to stop is no err
     """A run that was asked to stop: it has saved, and says how to go on."""
 
     exit_code: ClassVar[int] = 130
+    everywhere = True

@@ -66,8 +66,8 @@ def weighted_loss(denoiser: Denoiser, noised: Noised, mask_id: int) -> Loss:
     if valid is not None:
         weights = weights.where(valid, 0.0)
         targets = targets.where(valid, 1 if mask_id == 0 else 0)  # anything but the mask
-    most = None if valid is None else noised.in_loss.numel()
-    total, nll = _weighted_sum(denoiser, rows, targets, weights, mask_id, most)
+    chunk = None if valid is None else noised.chunk
+    total, nll = _weighted_sum(denoiser, rows, targets, weights, mask_id, chunk)
     nll = nll if valid is None else nll.where(valid, 0.0)
     by_place = nll.new_zeros(noised.in_loss.numel()).index_add_(0, places, nll)
     return Loss(
@@ -133,18 +133,18 @@ def _weighted_sum(
     targets: Tensor,
     weights: Tensor,
     mask_id: int,
-    most: int | None,
+    chunk: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Σ w·nll with its gradient, and the nll ``[C]`` without.
 
-    Where C was filled up to whole chunks, `most` is the number of positions it was made from.
+    Where C was filled up to whole chunks, `chunk` is their size.
     """
     if not torch.is_grad_enabled():
         nll = cross_entropies(denoiser, rows, targets, mask_id)
         return (nll * weights).sum(), nll
     probe = denoiser.unembed(rows[:0].detach())  # no position: V, and the parameters it reads
-    chunk = chunk_rows(probe.shape[-1], rows.device, most)
-    kernel = cross_entropy_and_gradient if most is None else _compiled()
+    kernel = cross_entropy_and_gradient if chunk is None else _compiled()
+    chunk = chunk or chunk_rows(probe.shape[-1], rows.device)
     found: tuple[Tensor, Tensor] = _WeightedSum.apply(  # type: ignore[no-untyped-call]
         denoiser.unembed, kernel, chunk, mask_id, rows, targets, weights, *_leaves(probe)
     )

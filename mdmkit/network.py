@@ -63,8 +63,8 @@ class InferenceCall:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The autocast of a precision: bfloat16 for ``bf16``, nothing for ``fp32``."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """The autocast of a precision: nothing for ``fp32``, else bfloat16."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32")
 
 
 @contextlib.contextmanager
@@ -80,10 +80,19 @@ def own_generators(device: torch.device) -> contextlib.AbstractContextManager[No
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
-def build_root(recipe: Recipe, vocab: Vocabulary, device: torch.device) -> Root:
-    """The network of `recipe` with its seeded initial weights, on `device`, in float32."""
+def build_root(
+    recipe: Recipe, vocab: Vocabulary, device: torch.device, precision: str | None = None
+) -> Root:
+    """The network of `recipe` with its seeded initial weights, on `device`.
+
+    They are float32, but bfloat16 for the precision ``bf16_weights`` (the recipe's, unless another
+    is given); buffers stay as they are.
+    """
     with seeded(torch.device("cpu"), recipe.run.seed, "weights"):
         denoiser = recipe.denoiser.build(vocab)
+    if (precision or recipe.train.precision) == "bf16_weights":
+        for parameter in denoiser.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
     return Root(denoiser).to(device)
 
 

@@ -53,11 +53,13 @@ __all__ = [
     "differing_keys",
     "dump_recipe",
     "load_recipe",
+    "plain_hash",
     "recipe_from_dict",
     "recipe_hash",
     "recipe_names",
     "recipe_path",
     "recipe_toml",
+    "split_layout",
 ]
 
 CLOSED_TABLES: Mapping[Any, tuple[str, Mapping[str, type]]] = {
@@ -65,6 +67,21 @@ CLOSED_TABLES: Mapping[Any, tuple[str, Mapping[str, type]]] = {
     PackingOptions: ("packing", PACKINGS),
 }
 """The choices of ``use`` that no hook adds to: type to (kind, classes by name)."""
+
+_LAYOUT: Mapping[str, frozenset[str]] = {
+    "train": frozenset({"micro_batch_size"}),
+    "parallel": frozenset(
+        {
+            "mode",
+            "shard_size",
+            "reshard_after_forward",
+            "cpu_offload",
+            "activation_checkpointing",
+            "compile",
+        }
+    ),
+}
+"""Keys that say how the work is laid out, by table."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -103,7 +120,12 @@ class Train:
     micro_batch_size: int | None = option(
         None, ge=1, doc="rows that a rank handles at once; unset: as many as it has"
     )
-    precision: Literal["bf16", "fp32"] = option("bf16", doc="of the network's forward")
+    precision: Literal["bf16", "fp32", "bf16_weights"] = option(
+        "bf16",
+        doc="of the network's forward, by autocast; weights are float32. bf16_weights: they and "
+        "their gradients are bfloat16 (Adam's state and the average are not): half the memory, "
+        "but a change of a weight w by less than about |w|/500 is rounded away and lost",
+    )
     log_every: int = option(10, ge=1, doc="steps between lines of training metrics")
     diagnose_every: int = option(
         500, ge=0, doc="steps between measurements of loss by time and gradient noise; 0: never"
@@ -151,11 +173,44 @@ class LearningRate:
 
 @frozen(kw_only=True)
 class Parallel:
-    """``[parallel]``: how the network is spread over ranks."""
+    """``[parallel]``: how the network is spread over processes, and what it costs each of them.
 
+    None of it but the two dtypes changes the curve (beyond rounding, and without dropout), so a
+    run may go on with other values.
+    """
+
+    mode: Literal["auto", "ddp", "fsdp", "hsdp"] = option(
+        "auto",
+        doc="what each process holds: ddp all, fsdp a shard, hsdp a shard of one of several "
+        "copies; auto is fsdp, and hsdp with a copy a node on several nodes. One process: nothing",
+    )
+    shard_size: int = option(
+        0, ge=0, doc="processes that share one copy, for hsdp; 0: those of a node"
+    )
     reshard_after_forward: bool = option(
         True, doc="free gathered weights after the forward: less memory, more traffic"
     )
+    cpu_offload: bool = option(
+        False,
+        doc="weights, gradients, optimizer and their step on the CPU; needs several processes",
+    )
+    param_dtype: Literal["fp32", "bf16"] | None = option(
+        None, doc="that weights are gathered and used in; unset: their own. Not for one process"
+    )
+    reduce_dtype: Literal["fp32", "bf16"] | None = option(
+        None, doc="that gradients are summed over processes in; unset: that of the weights used"
+    )
+    activation_checkpointing: Literal["none", "selective", "full"] = option(
+        "none",
+        doc="what of a block's forward is worked out again in the backward: nothing, all but "
+        "matrix products and attention, or all",
+    )
+    compile: bool = option(False, doc="each block by torch.compile")
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what would be ignored."""
+        if self.shard_size and self.mode in ("ddp", "fsdp"):
+            raise invalid(f"is for hsdp; with mode {self.mode} leave it out", "shard_size")
 
 
 @frozen(kw_only=True)
@@ -256,14 +311,40 @@ def recipe_toml(recipe: Recipe, catalogue: Catalogue | None = None) -> str:
 
 
 def recipe_hash(recipe: Recipe, catalogue: Catalogue | None = None) -> str:
-    """Eight hexadecimal digits that change with anything in the resolved recipe.
+    """Eight hexadecimal digits that change with anything in the resolved recipe but its layout."""
+    return plain_hash(dump_recipe(recipe, catalogue))
 
-    They begin the sha256 of its plain data as JSON with sorted keys.
+
+def plain_hash(plain: Mapping[str, Any]) -> str:
+    """`recipe_hash` of a recipe as plain data.
+
+    It begins the sha256 of what decides the curve, as JSON with sorted keys.
     """
-    plain = dump_recipe(recipe, catalogue)
+    plain = split_layout(plain)[0]
     # A table of free form may hold a TOML date, which JSON lacks: its text stands for it.
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def split_layout(plain: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A plain recipe in two: what decides the curve, and how the work is laid out.
+
+    The layout (``[parallel]`` without its dtypes, ``train.micro_batch_size``) changes a curve by
+    rounding alone, and by dropout where there is any, so a run may go on with another.
+
+    >>> split_layout({"train": {"steps": 5, "micro_batch_size": 2}, "parallel": {"mode": "ddp"}})
+    ({'train': {'steps': 5}}, {'train': {'micro_batch_size': 2}, 'parallel': {'mode': 'ddp'}})
+    """
+    curve: dict[str, Any] = {}
+    layout: dict[str, Any] = {}
+    for table, keys in plain.items():
+        if table in _LAYOUT:
+            there = {key: value for key, value in keys.items() if key in _LAYOUT[table]}
+            layout |= {table: there} if there else {}
+            keys = {key: value for key, value in keys.items() if key not in there}
+        if keys or table not in _LAYOUT:
+            curve[table] = keys
+    return curve, layout
 
 
 def differing_keys(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

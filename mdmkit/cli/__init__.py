@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from mdmkit.errors import MdmkitError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_PATIENCE = 5.0
+"""Seconds that another process than the first waits before it says what is wrong. What ended the
+first as well is said by it, and torch's launcher ends the others in the meantime."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="mdmkit")
     except MdmkitError as error:
-        if not error.everywhere or os.environ.get("RANK", "0") == "0":
+        if not error.everywhere:
+            _let_the_first_speak()
+        if not error.everywhere or _first():
             print(error, file=sys.stderr)  # noqa: T201 - this is the place that prints
         return error.exit_code
     except OSError as error:
@@ -50,4 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except SystemExit as leave:  # how typer ends, well or not
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except Exception:  # whatever it is, it may come from the first process having left
+        _let_the_first_speak()
+        raise
     return 0
+
+
+def _first() -> bool:
+    """Whether this is a process by itself, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _let_the_first_speak() -> None:
+    if not _first():
+        time.sleep(_PATIENCE)

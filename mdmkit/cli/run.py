@@ -34,6 +34,10 @@ def run(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    nproc: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes on this machine that train together; else one."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print nothing but the outcome, as JSON.")
     ] = False,
@@ -60,6 +64,19 @@ def run(
         raise RecipeError("--set: a run that goes on keeps its recipe; leave it out")
     else:
         loaded = read_recipe(resume)
+    if nproc is not None and nproc > 1:
+        from mdmkit.cli.launch import launch
+
+        arguments = [] if recipe is None else [recipe]
+        for name, values in (
+            ("--set", overrides or ()),
+            ("--runs-dir", [runs_dir]),
+            ("--resume", [resume]),
+            ("--branch-from", [branch_from]),
+            ("--device", [device]),
+        ):
+            arguments += [str(x) for value in values if value is not None for x in (name, value)]
+        raise typer.Exit(launch(nproc, ["run", *arguments, *(["--json"] if as_json else [])]))
     reporter = quiet() if as_json else RunReporter()
     result = train(
         loaded,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from mdmkit.errors import CheckpointError, DataError, RecipeError
 from mdmkit.evaluation.run import TOKENIZER, find_run, read_recipe
 from mdmkit.metrics_log import read_metrics
 from mdmkit.plugins import Catalogue
-from mdmkit.recipe import dump_recipe
+from mdmkit.recipe import dump_recipe, plain_hash
 from mdmkit.training.run_directory import RESOLVED, runs_root
 from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
 
@@ -257,8 +256,7 @@ def _saved(directory: Path) -> dict[str, Any]:
 
 def _hash(directory: Path) -> str:
     """As `mdmkit.recipe.recipe_hash`, of the recipe as it was saved."""
-    text = json.dumps(_saved(directory), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return plain_hash(_saved(directory))
 
 
 def _branch(directory: Path) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
@@ -12,7 +13,10 @@ from mdmkit.costs.plan import Planner
 Way = tuple[dict[str, Any], dict[str, Any]]
 """Keys of a recipe with their values, and the same of a `Setup`."""
 
-_TRIES = 4
+_TRIES = 3
+
+MOST_TOKENS = 2**20
+"""Of a micro-batch: enough to keep any GPU busy."""
 
 
 @frozen(kw_only=True)
@@ -35,32 +39,38 @@ def first_remedy(planner: Planner) -> Remedy | None:
     which leaves a step's arithmetic as it is but gathers weights more often; then both; then all
     of that with the network sharded over all GPUs. None changes what is learned.
     """
-    for settings, changes in _ways(planner):
+    setup = planner.setup
+    kinds = ("none", "selective", "full")
+    saving = [_saving(kind) for kind in kinds[kinds.index(setup.checkpointing) + 1 :]]
+    rows = setup.rows * setup.accumulation
+    smaller = [_smaller(rows, part) for part in _divisors_below(rows, setup.rows)]
+    both = [_together(*saving[-1:], way) for way in smaller] if saving else []
+    sharded: list[Way] = []
+    if setup.shards < setup.gpus or not setup.reshard:
+        settings = {"parallel.mode": "fsdp", "parallel.reshard_after_forward": True}
+        alone: Way = settings, {"shards": setup.gpus, "reshard": True}
+        sharded = [alone, *(_together(alone, way) for way in [*saving, *both[-1:]])]
+    return (
+        _first(planner, saving)
+        or _least_change(planner, smaller)
+        or _least_change(planner, both)
+        or _first(planner, sharded)
+    )
+
+
+def _first(planner: Planner, ways: Sequence[Way]) -> Remedy | None:
+    """The first that fits."""
+    for settings, changes in ways:
         changed = planner.changed(**changes)
         if changed.fits:
             return Remedy(settings=settings, planner=changed)
     return None
 
 
-def _ways(planner: Planner) -> Iterator[Way]:
-    setup = planner.setup
-    kinds = ("none", "selective", "full")
-    saving = [_saving(kind) for kind in kinds[kinds.index(setup.checkpointing) + 1 :]]
-    rows = setup.rows * setup.accumulation
-    smaller = [_smaller(rows, part) for part in _divisors_below(rows, setup.rows)]
-    least = [saving[-1:], smaller[-1:]]
-    yield from saving
-    yield from smaller
-    yield from (_together(saving[-1], way) for way in smaller if saving)
-    if setup.shards == setup.gpus and setup.reshard:
-        return
-    sharded: Way = (
-        {"parallel.mode": "fsdp", "parallel.reshard_after_forward": True},
-        {"shards": setup.gpus, "reshard": True},
-    )
-    yield sharded
-    yield from (_together(sharded, way) for way in saving)
-    yield _together(sharded, *(way for ways in least for way in ways))
+def _least_change(planner: Planner, ways: Sequence[Way]) -> Remedy | None:
+    """The same of ways that need less and less memory, by halving: each look takes a second."""
+    count = bisect_left(ways, True, key=lambda way: planner.changed(**way[1]).fits)
+    return _first(planner, ways[count : count + 1])
 
 
 def _saving(kind: str) -> Way:
@@ -93,22 +103,22 @@ def largest_micro_batch(planner: Planner) -> int:
 
     Memory is nearly a straight line in the rows, but for the chunk of logits, which stops growing.
     So the line through two counts gives a third, until one fits; what is returned fits for sure.
+    More than `MOST_TOKENS` are not looked for.
     """
     group = planner.dry.objective.group
+    most = max(MOST_TOKENS // planner.recipe.data.length // group, 2) * group
     known = {rows: _total(planner, rows) for rows in (group, 2 * group)}
     best = max((rows for rows, total in known.items() if total <= planner.usable), default=0)
     for _ in range(_TRIES):
         (low, less), (high, more) = sorted(known.items())[-2:]
         slope = max((more - less) / (high - low), 1.0)
         guess = int((planner.usable - more) / slope + high) // group * group
-        guess = min(max(guess, group), 1024 * high)
+        guess = min(max(guess, group), most)
         if guess in known:
             break
         known[guess] = _total(planner, guess)
         if known[guess] <= planner.usable:
             best = max(best, guess)
-            if guess < 1.05 * best and len(known) > 3:
-                break
     return best
 
 

@@ -1,8 +1,8 @@
 """Training FLOPs a token: what the matrix products of a denoiser cost.
 
-Torch counts the products of one row's forward on the meta device, two FLOPs a multiply-add, so that
-any denoiser that runs there can be counted. In closed form, with N_b the matrix parameters of the
-blocks, d blocks of H heads of D/H features, and a share s of positions whose logits are computed:
+Torch counts the products that one more row adds to a forward on the meta device, two FLOPs a
+multiply-add, so that any denoiser that runs there can be counted. For a plain transformer, with N_b
+matrix parameters in d blocks and a share s of positions whose logits are computed, that is
 
     forward a token = 2·N_b + 4·d·L·D + s·2·D·V,        training = 3 · forward
 
@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mdmkit.costs.meta import META, LikeCuda, in_words, on_meta
+from mdmkit.protocols import Denoiser
 from mdmkit.values import Attention
 
 TRAINING = 3
@@ -33,7 +34,7 @@ _WEIGHTS = ("mm", "addmm", "_scaled_mm", "convolution")
 
 @frozen(kw_only=True)
 class Flops:
-    """Forward FLOPs a token; `total` is of training.
+    """FLOPs of a forward, a token.
 
     Attributes:
         blocks: products with parameters, of the blocks and of whatever stands around them.
@@ -46,19 +47,14 @@ class Flops:
     head: float
 
     @property
-    def forward(self) -> float:
-        """Of the forward alone."""
+    def total(self) -> float:
+        """All three."""
         return self.blocks + self.attention + self.head
 
     @property
     def training(self) -> float:
-        """Of forward and backward: 3 × forward."""
-        return TRAINING * self.forward
-
-    @property
-    def total(self) -> float:
-        """The same as `training`."""
-        return self.training
+        """Of forward and backward: 3 × total."""
+        return TRAINING * self.total
 
 
 def flops_per_token(
@@ -74,8 +70,8 @@ def flops_per_token(
     Args:
         denoiser: a `mdmkit.protocols.Denoiser`, not sharded.
         length: L.
-        vocab_size: V. Of an output layer that is wider, so that its size is round, the ids that
-            do not exist are not counted.
+        vocab_size: V. Of logits that are more, so that their number is round, the others are not
+            counted; those that the network cuts off by itself are.
         scored_share: share of the positions whose logits are computed, in [0, 1].
         causal_share: share of the rows with causal attention, in [0, 1]. Their attention counts
             (L + 1)/2L of the full one: position i sees i.
@@ -84,14 +80,13 @@ def flops_per_token(
         RecipeError: where the network does not run on the meta device.
     """
     network = on_meta(denoiser)
-    tokens = torch.zeros(1, length, dtype=torch.int64, device=META)
-    t = torch.full((1,), 0.5, device=META)
     with in_words("called"), torch.no_grad(), LikeCuda(autocast=False):
-        with FlopCounterMode(display=False) as body:
-            h = network(tokens, t=t, attention=Attention())
+        one, _ = _body(network, 1, length)
+        two, h = _body(network, 2, length)
         with FlopCounterMode(display=False) as head:
             logits = network.unembed(h[0])
-    weights, others = _split(body.get_flop_counts()["Global"])
+    # What is done once for all rows, such as a constant conditioning, costs a row nothing.
+    weights, others = (more - less for more, less in zip(two, one, strict=True))
     real = min(vocab_size / logits.shape[-1], 1.0)
     causal = causal_share * (length + 1) / (2 * length)
     return Flops(
@@ -99,6 +94,14 @@ def flops_per_token(
         attention=others / length * (1 - causal_share + causal),
         head=head.get_total_flops() / length * real * scored_share,
     )
+
+
+def _body(network: Denoiser, rows: int, length: int) -> tuple[tuple[int, int], Tensor]:
+    """FLOPs of products with parameters, of the others, and the features ``[rows, L, D]``."""
+    tokens = torch.zeros(rows, length, dtype=torch.int64, device=META)
+    with FlopCounterMode(display=False) as counter:
+        h = network(tokens, t=torch.full((rows,), 0.5, device=META), attention=Attention())
+    return _split(counter.get_flop_counts()["Global"]), h
 
 
 def _split(counts: dict[Any, int]) -> tuple[int, int]:

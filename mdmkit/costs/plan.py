@@ -150,7 +150,7 @@ class Planner:
     def time(self) -> Time:
         """At the given MFU."""
         speed = self.setup.gpus * self.gpu.tflops * 1e12 * self.mfu
-        step = self.tokens * self.flops.total / speed
+        step = self.tokens * self.flops.training / speed
         seconds = step * self.recipe.train.steps
         hours = seconds / 3600 * self.setup.gpus
         return Time(

@@ -127,12 +127,12 @@ def open_trained(
     trained = read_recipe(directory, catalogue=catalogue)
     recipe = read_recipe(directory, overrides, tables, catalogue=catalogue)
     precision = precision or recipe.train.precision
-    if precision not in PRECISIONS:
+    if precision not in (*PRECISIONS, recipe.train.precision):
         raise RecipeError(f'dtype: expected bf16 or fp32, got "{precision}"')
     weights = load_weights(directory, step=checkpoint, ema=ema, notify=notify)
     tokenizer = load_tokenizer(directory / TOKENIZER)
     target = choose_device(device)
-    root = build_root(recipe, tokenizer.vocab, target)
+    root = build_root(recipe, tokenizer.vocab, target, precision)
     load_into(root, weights.state, where=f"{directory}, step {weights.step}")
 
     def train_counts() -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from mdmkit.costs.fitting import Remedy, first_remedy, largest_micro_batch
+from mdmkit.costs.fitting import MOST_TOKENS, Remedy, first_remedy, largest_micro_batch
 from mdmkit.costs.memory import Memory
 from mdmkit.costs.plan import USABLE, Planner
 from mdmkit.report.numbers import duration, rate, size
@@ -53,7 +53,11 @@ def plan_json(planner: Planner) -> dict[str, Any]:
         "setup": {**attrs.asdict(setup), "mode": setup.mode, **_dtypes(planner)},
         "vocab_size": planner.vocab_size,
         "parameters": {**attrs.asdict(planner.parameters), "total": planner.parameters.total},
-        "flops_per_token": {**attrs.asdict(flops), "training": flops.training},
+        "flops_per_token": {
+            **attrs.asdict(flops),
+            "total": flops.total,
+            "training": flops.training,
+        },
         "shares": attrs.asdict(planner.shares),
         "memory": {**attrs.asdict(memory), "total": memory.total, "usable": planner.usable},
         "fits": planner.fits,
@@ -80,7 +84,7 @@ def _rows(planner: Planner) -> Iterator[tuple[str, str, str]]:
     if counts.trained != counts.total:
         yield "of them trained", _big(counts.trained), ""
     shown = ((flops.blocks, "blocks"), (flops.attention, "attention"), (flops.head, "head"))
-    split = ", ".join(f"{name} {part / flops.forward:.0%}" for part, name in shown)
+    split = ", ".join(f"{name} {part / flops.total:.0%}" for part, name in shown)
     yield "FLOPs a token", _big(flops.training), f"forward and backward: {split}"
     yield "positions in the loss", f"{shares.scored:.1%}", "the head computes these alone"
     accumulated = f" × {setup.accumulation} micro-batches" if setup.accumulation > 1 else ""
@@ -120,11 +124,12 @@ def _verdict(planner: Planner) -> Iterator[str]:
         yield f"It does not fit: {limit} are taken as usable."
         yield _advice(first_remedy(planner))
     largest = largest_micro_batch(planner)
-    yield (
-        f"Largest micro-batch that fits as it is: about {largest} rows."
-        if largest
-        else ("Not even the smallest micro-batch fits as it is.")
-    )
+    if not largest:
+        yield "Not even the smallest micro-batch fits as it is."
+    elif 2 * largest * planner.recipe.data.length > MOST_TOKENS:
+        yield f"Micro-batches of {largest} rows fit as well."
+    else:
+        yield f"Largest micro-batch that fits as it is: about {largest} rows."
 
 
 def _advice(remedy: Remedy | None) -> str:

@@ -19,6 +19,7 @@ from mdmkit.draws import derive_seed
 from mdmkit.network import autocast
 from mdmkit.training.distributed import full
 from mdmkit.training.job import Job
+from mdmkit.training.sharding import communicate
 from mdmkit.values import Noised
 
 
@@ -66,6 +67,7 @@ def _half_gradient(job: Job, half: int) -> list[Tensor] | None:
     share = torch.stack([noised.denominator for noised in micro_batches]).sum()
     denominator = job.world.sum(share).item()
     for index, noised in enumerate(micro_batches):
+        communicate(job.root, job.recipe.parallel, last=index == len(micro_batches) - 1)
         torch.manual_seed(derive_seed(job.recipe.run.seed, job.step, job.world.rank, index))
         with autocast(job.world.device, job.recipe.train.precision):
             loss = job.root(partial(job.live.objective.loss, noised=noised.to(job.world.device)))

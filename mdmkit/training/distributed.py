@@ -1,7 +1,6 @@
-"""Several processes as one: who is there, sums over all, and sharding.
+"""Several processes as one: who is there, sums over all, and the whole of what is sharded.
 
-Sums and counts cross ranks, averages never do: FSDP's own gradient averaging is switched off,
-and the loss is divided by a global count before the backward pass.
+Sums and counts cross ranks, averages never do.
 """
 
 from __future__ import annotations
@@ -10,21 +9,15 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from attrs import evolve, frozen
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from mdmkit.network import choose_device
-
-if TYPE_CHECKING:
-    from mdmkit.network import Root
-    from mdmkit.recipe import Parallel
 
 T = TypeVar("T")
 
@@ -40,12 +33,14 @@ class World:
     Attributes:
         rank: this process, 0-based.
         size: how many there are.
+        node_size: how many of them each machine has; 0 where machines differ.
         device: where this one computes.
         group: what their calls go over; torch's default group if it is None.
     """
 
     rank: int = 0
     size: int = 1
+    node_size: int = 1
     device: torch.device
     group: dist.ProcessGroup | None = None
 
@@ -105,15 +100,16 @@ def open_world(device: str = "auto") -> Iterator[World]:
         torch.cuda.set_device(chosen)
     ours = not dist.is_initialized()
     if ours:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Beside NCCL, gloo sums what lies on the CPU (the gradients' norm under cpu_offload).
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield World(rank=dist.get_rank(), size=size, device=chosen)
+        world = World(rank=dist.get_rank(), size=size, device=chosen)
+        here = set(world.gather(int(os.environ.get("LOCAL_WORLD_SIZE", size))))
+        yield evolve(world, node_size=here.pop() if len(here) == 1 else 0)
     finally:
         if ours:
-            settling = dist.get_backend() == "gloo"
             dist.destroy_process_group()
-            if settling:
-                time.sleep(_SETTLING)
+            time.sleep(_SETTLING)
 
 
 @contextlib.contextmanager
@@ -124,25 +120,6 @@ def rank_zero_first(world: World) -> Iterator[None]:
     yield
     if world.rank == 0:
         world.barrier()
-
-
-def shard(root: Root, parallel: Parallel, world: World) -> None:
-    """Shard parameters, gradients and optimizer state over all ranks (FSDP2), in place.
-
-    Every block is a unit of its own; embedding and head belong to the root. Gradients are summed
-    over ranks: both settings below are needed on every unit, or torch averages.
-    """
-    if world.size == 1:
-        return
-    mesh = init_device_mesh(world.device.type, (world.size,))
-    blocks = getattr(root.denoiser, "blocks", ())
-    for block in blocks:
-        fully_shard(block, mesh=mesh, reshard_after_forward=parallel.reshard_after_forward)
-    fully_shard(root, mesh=mesh, reshard_after_forward=parallel.reshard_after_forward)
-    for module in root.modules():
-        if isinstance(module, FSDPModule):
-            module.set_force_sum_reduction_for_comms(True)
-            module.set_gradient_divide_factor(1.0)
 
 
 def full(tensor: Tensor) -> Tensor:

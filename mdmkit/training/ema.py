@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mdmkit.training.distributed import local
+from mdmkit.training.sharding import reshard
 
 
 def ema_decay(updates: int, decay: float) -> float:
@@ -25,9 +26,13 @@ class Ema:
     def __init__(self, module: nn.Module, decay: float) -> None:
         """Start at the current weights; a `decay` of 0 keeps no average."""
         self._decay = decay
+        self._module = module
         named = module.named_parameters() if decay > 0 else iter(())
         self._live = {name: parameter for name, parameter in named if parameter.requires_grad}
-        self.average = {name: p.detach().clone() for name, p in self._live.items()}
+        # In float32 whatever the weights are: a step of the average is far below a bfloat16's.
+        self.average = {
+            name: p.detach().clone().to(torch.float32) for name, p in self._live.items()
+        }
 
     @property
     def active(self) -> bool:
@@ -42,7 +47,7 @@ class Ema:
         weight = (1 - ema_decay(step + 1, self._decay)) * finite
         for name, parameter in self._live.items():
             average = local(self.average[name])
-            average.lerp_(local(parameter.detach()), weight.to(average.dtype))
+            average.lerp_(local(parameter.detach()).to(average.dtype), weight.to(average))
 
     @contextlib.contextmanager
     @torch.no_grad()
@@ -59,5 +64,6 @@ class Ema:
             self._fill(own)
 
     def _fill(self, values: dict[str, Tensor]) -> None:
+        reshard(self._module)  # or weights that are still gathered would be used on
         for name, parameter in self._live.items():
             local(parameter.detach()).copy_(values[name])

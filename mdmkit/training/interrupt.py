@@ -16,9 +16,10 @@ class StopRequest:
         """Nobody has, yet."""
         self.asked = False
 
-    def _ask(self, number: int, _: FrameType | None) -> None:
+    def _ask(self, _: int, __: FrameType | None) -> None:
         self.asked = True
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else _default_int())
+        signal.signal(signal.SIGINT, _default_int())
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

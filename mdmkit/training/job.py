@@ -15,6 +15,7 @@ from mdmkit.data.blocks import build_tokenizer, open_blocks, token_counts
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained
+from mdmkit.head import chunk_rows
 from mdmkit.learning_rate import learning_rate_fraction
 from mdmkit.metrics_log import METRICS, MetricsLog
 from mdmkit.network import Live, Root, bring_to_life, build_root
@@ -24,9 +25,10 @@ from mdmkit.report.console import Reporter
 from mdmkit.training.batches import MicroBatches, split_batch
 from mdmkit.training.branch import fresh_tables, require_branch
 from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, step_of
-from mdmkit.training.distributed import World, rank_zero_first, shard
+from mdmkit.training.distributed import World, rank_zero_first
 from mdmkit.training.ema import Ema
 from mdmkit.training.optimizer import make_optimizer
+from mdmkit.training.parallel import prepare
 from mdmkit.training.saving import Saver
 from mdmkit.training.time_bins import TimeBins
 from mdmkit.training.window import SHARES, Window
@@ -200,7 +202,7 @@ def open_job(
     )
     live = bring_to_life(recipe, facts)
     root = build_root(recipe, vocab, world.device)
-    shard(root, recipe.parallel, world)
+    prepare(root, recipe.parallel, world)
     group = live.objective.group
     job = Job(
         recipe=recipe,
@@ -227,6 +229,9 @@ def open_job(
         time_bins=TimeBins(world.device),
         saver=Saver(directory, options, world),
     )
+    if recipe.parallel.compile:
+        positions = len(job.batches.rows_of(0)) * recipe.data.length
+        job.fill = chunk_rows(vocab.size, world.device, positions)
     if world.rank == 0:
         info = RunInfo(directory=directory, name=recipe.run.name, recipe=dump_recipe(recipe))
         job.trackers.append(MetricsLog(directory / METRICS))

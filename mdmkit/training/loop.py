@@ -24,6 +24,7 @@ from mdmkit.training.job import Job, open_job
 from mdmkit.training.optimizer import clip_gradients, step_where_finite
 from mdmkit.training.prefetch import prefetched
 from mdmkit.training.run_directory import open_run, run_directory
+from mdmkit.training.sharding import communicate
 from mdmkit.training.telemetry import Clock, check_finite, due, log_window, row_statistics
 from mdmkit.training.totals import Totals
 from mdmkit.values import Loss, Noised
@@ -69,7 +70,7 @@ def train(
     try:
         with (
             open_world(device) as world,
-            open_run(recipe, directory, world, branch),
+            open_run(recipe, directory, world, branch, reporter.notify),
             own_generators(world.device),
             open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
         ):
@@ -149,6 +150,7 @@ def train_step(
     step_loss = torch.zeros((), device=device)
     losses: list[Loss] = []
     for index, noised in enumerate(micro_batches):
+        communicate(job.root, job.recipe.parallel, last=index == len(micro_batches) - 1)
         # Dropout alone knows of ranks: it is a function of (seed, step, rank, index).
         torch.manual_seed(derive_seed(job.recipe.run.seed, job.step, job.world.rank, index))
         job.phase("copy")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
-from mdmkit.training.distributed import full
+from mdmkit.training.distributed import full, local
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Optimizer
@@ -24,7 +25,8 @@ def make_optimizer(parameters: Iterable[nn.Parameter], options: Optimizer) -> to
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(
+    narrow = any(parameter.dtype != torch.float32 for parameter in trained)
+    optimizer = (WideAdamW if narrow else torch.optim.AdamW)(
         [group for group in groups if group["params"]],
         lr=0.0,
         betas=(options.beta1, options.beta2),
@@ -34,10 +36,48 @@ def make_optimizer(parameters: Iterable[nn.Parameter], options: Optimizer) -> to
     for parameter in trained:
         optimizer.state[parameter] = {
             "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
+            "exp_avg": torch.zeros_like(parameter, dtype=torch.float32),
+            "exp_avg_sq": torch.zeros_like(parameter, dtype=torch.float32),
         }
     return optimizer
+
+
+class WideAdamW(torch.optim.AdamW):
+    """AdamW on narrow weights, with its state and its arithmetic in float32.
+
+    torch's own keeps its state in the dtype of the weights; in bfloat16 a mean of squares with
+    β₂ = .999 would never fall, since a step changes it by less than it can show. Here a weight is
+    widened, takes its step and is rounded again, one parameter after the other.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step on every parameter that has a gradient."""
+        assert closure is None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                wide = local(parameter).float()
+                adamw(
+                    [wide],
+                    [local(parameter.grad).float()],
+                    [local(state["exp_avg"])],
+                    [local(state["exp_avg_sq"])],
+                    [],
+                    [state["step"]],
+                    fused=True,
+                    found_inf=getattr(self, "found_inf", None),
+                    amsgrad=False,
+                    beta1=group["betas"][0],
+                    beta2=group["betas"][1],
+                    lr=group["lr"],
+                    weight_decay=group["weight_decay"],
+                    eps=group["eps"],
+                    maximize=False,
+                )
+                local(parameter).copy_(wide)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], clip_norm: float) -> Tensor:

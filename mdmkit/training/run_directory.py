@@ -7,13 +7,20 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdmkit.errors import CheckpointError
 from mdmkit.files import explained, write_atomic, write_json
-from mdmkit.recipe import Recipe, differing_keys, dump_recipe, recipe_hash, recipe_toml
+from mdmkit.recipe import (
+    Recipe,
+    differing_keys,
+    dump_recipe,
+    recipe_hash,
+    recipe_toml,
+    split_layout,
+)
 from mdmkit.training.distributed import World
 
 if TYPE_CHECKING:
@@ -42,11 +49,16 @@ def run_directory(
 
 @contextlib.contextmanager
 def open_run(
-    recipe: Recipe, directory: Path, world: World, branch: Branch | None = None
+    recipe: Recipe,
+    directory: Path,
+    world: World,
+    branch: Branch | None = None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Path]:
     """Hold the run directory of `recipe`, made if it is not there.
 
-    With a branch, it begins with what the other run had at that step.
+    With a branch, it begins with what the other run had at that step. `notify` is told of a layout
+    that is not the one of before.
 
     Raises:
         CheckpointError: where it holds another recipe's run (every differing key is named), is
@@ -70,32 +82,43 @@ def open_run(
             raise CheckpointError(
                 f"{directory}: another process is training here; wait for it, or stop it"
             ) from error
-        _claim(recipe, directory)
+        _claim(recipe, directory, notify)
         if branch is not None:
             branch.copy_into(directory, recipe)
         world.barrier()
         yield directory
 
 
-def _claim(recipe: Recipe, directory: Path) -> None:
-    """Write the recipe down, or make sure that it is the one already there."""
+def _claim(recipe: Recipe, directory: Path, notify: Callable[[str], None]) -> None:
+    """Write the recipe down, or make sure that it is the one already there, but for its layout."""
     resolved = dump_recipe(recipe)
     try:
         saved = json.loads((directory / RESOLVED).read_text())
     except FileNotFoundError:
-        with explained(directory, "make room, or choose another place with --runs-dir"):
-            write_atomic(directory / "recipe.toml", recipe_toml(recipe))
-            write_json(directory / RESOLVED, resolved)
+        _write_down(recipe, directory)
         return
     except ValueError as error:
         raise CheckpointError(
             f"{directory / RESOLVED}: is not JSON ({error}); put it back, or start anew elsewhere "
             "with --runs-dir"
         ) from error
-    changed = differing_keys(saved, resolved)
+    (old, old_layout), (new, new_layout) = split_layout(saved), split_layout(resolved)
+    changed = differing_keys(old, new)
     if changed:
         raise CheckpointError(
             f"{directory}: holds the run of another recipe; it differs in\n"
             + "\n".join(f"  {line}" for line in changed)
             + "\nUndo that, or leave out --resume: a changed recipe gets a directory of its own"
         )
+    moved = differing_keys(old_layout, new_layout)
+    if moved:
+        dropped = getattr(recipe.denoiser, "dropout", 0)
+        remark = "; with dropout, other values are dropped from here on" if dropped else ""
+        notify(f"{directory}: another layout than before ({', '.join(moved)}){remark}")
+        _write_down(recipe, directory)
+
+
+def _write_down(recipe: Recipe, directory: Path) -> None:
+    with explained(directory, "make room, or choose another place with --runs-dir"):
+        write_atomic(directory / "recipe.toml", recipe_toml(recipe))
+        write_json(directory / RESOLVED, dump_recipe(recipe))

@@ -45,6 +45,7 @@ class Window:
     def add(self, loss: Tensor, scored: Tensor, norm: Tensor, finite: Tensor) -> None:
         """Take one step: this rank's share of loss and scored positions, the norm, if it counts."""
         sums = self.sums
+        norm, finite = norm.to(sums.device), finite.to(sums.device)  # gradients may be offloaded
         zero = torch.zeros((), dtype=torch.float64, device=sums.device)
         sums[LOSS] += torch.where(finite, loss.detach().double(), zero)
         sums[SCORED] += torch.where(finite, scored.double(), zero)

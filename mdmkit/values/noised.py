@@ -31,6 +31,7 @@ class Noised:
         places: ``[C]`` int64, the positions of ``in_loss`` in row-major order, numbered from 0 to
             B·L − 1; an objective leaves them out, and `placed` adds them.
         valid: ``[C]`` bool, False for places that are there to fill up; None where none is.
+        chunk: what C was filled up to a multiple of: positions whose logits are made at once.
     """
 
     inputs: Tensor
@@ -42,6 +43,7 @@ class Noised:
     denominator: Tensor
     places: Tensor | None = None
     valid: Tensor | None = None
+    chunk: int = 1
 
     def placed(self, multiple: int = 1) -> Self:
         """The same with its `places`, while it is still on the CPU: a GPU would have to be asked.
@@ -59,7 +61,7 @@ class Noised:
         filled = places.new_zeros(-(-count // multiple) * multiple)
         filled[:count] = places
         valid = filled.new_ones(len(filled)).cumsum(0) <= count
-        return evolve(self, places=filled, valid=valid)
+        return evolve(self, places=filled, valid=valid, chunk=multiple)
 
     def to(self, device: torch.device) -> Self:
         """The same on `device`; the denominator stays where it is."""

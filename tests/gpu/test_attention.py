@@ -67,9 +67,9 @@ def require_close(found: list[Tensor], expected: list[Tensor], dtype: torch.dtyp
     # float32 products may be rounded to TF32 (ten bits); bfloat16 has eight
     most = 2e-2 if dtype == torch.bfloat16 else 5e-3
     for one, two in zip(found, expected, strict=True):
-        one = one.detach()
+        one, two = one.detach().double(), two.detach()
         assert one.isfinite().all()
-        assert float((one.double() - two).norm() / two.norm()) < most
+        assert float((one - two).norm() / two.norm()) < most
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -13,6 +13,7 @@ from mdmkit.errors import PluginError, RecipeError
 from mdmkit.plugins import Catalogue, Component, load_catalogue
 from mdmkit.protocols import TimeSampler
 from mdmkit.recipe import (
+    Parallel,
     Recipe,
     check_recipe,
     differing_keys,
@@ -485,6 +486,37 @@ def test_the_hash_is_of_what_is_resolved(here: Path):
     (here / "explicit.toml").write_text(MINIMAL + "[noise_schedule]\nuse = 'linear'\neps = 0\n")
     assert recipe_hash(load("explicit.toml"), CATALOGUE) == made
     assert recipe_hash(load("minimal.toml", "train.log_every=11"), CATALOGUE) != made
+
+
+LAYOUT = {
+    "train.micro_batch_size": 4,
+    "parallel.mode": "hsdp",
+    "parallel.shard_size": 2,
+    "parallel.reshard_after_forward": "false",
+    "parallel.cpu_offload": "true",
+    "parallel.activation_checkpointing": "full",
+    "parallel.compile": "true",
+}
+
+
+@pytest.mark.usefixtures("here")
+def test_the_hash_leaves_out_the_layout_and_nothing_else():
+    made = recipe_hash(load(), CATALOGUE)
+    for key, value in LAYOUT.items():
+        assert recipe_hash(load("minimal.toml", f"{key}={value}"), CATALOGUE) == made, key
+    for key in ("train.precision=bf16_weights", "parallel.param_dtype=bf16"):
+        assert recipe_hash(load("minimal.toml", key), CATALOGUE) != made, key
+    fields = {f"parallel.{field.name}" for field in attrs.fields(Parallel)}
+    assert fields - LAYOUT.keys() == {"parallel.param_dtype", "parallel.reduce_dtype"}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_a_shard_size_that_would_be_ignored_is_refused(mode: str):
+    with pytest.raises(RecipeError) as caught:
+        load("minimal.toml", f"parallel.mode={mode}", "parallel.shard_size=2")
+    (problem,) = caught.value.problems
+    assert "[parallel] shard_size: is for hsdp" in problem
 
 
 @pytest.mark.usefixtures("here")

@@ -272,7 +272,7 @@ def test_an_editor_finds_meaning_default_and_bounds() -> None:
     assert switch["place"] == {"type": "string", "default": "here"}
     assert "default" not in switch["limit"]
     assert SCHEMA["$defs"]["mdmkit.recipe.Train"]["properties"]["precision"]["enum"] == [
-        "bf16", "fp32",
+        "bf16", "fp32", "bf16_weights",
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from mdmkit.recipe import load_recipe
 from mdmkit.values import Vocabulary
 
 LENGTH, ROWS, V = 512, 2, 300  # longer than what attention on a CPU does by the plain formula
+TRANSFORMER = "denoiser={use='transformer', width=64, depth=3, heads=2}"
 CPU = torch.device("cpu")
 SMALL = [f"data.length={LENGTH}", "denoiser.width=64", "denoiser.depth=3", "denoiser.heads=2"]
 
@@ -48,7 +49,7 @@ def saved_bytes(network: nn.Module, dry, precision: str) -> int:
 
 VARIANTS = [
     (), ("denoiser.adaln=true", "denoiser.tied=false"), ("denoiser.dropout=0.1",),
-    ("objective.use=mixed_causal",),
+    ("objective.use=mixed_causal",), ("data.packing.use=document",), (TRANSFORMER,),
 ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ SMALL = [
     f"data.length={LENGTH}", f"denoiser.width={WIDTH}", f"denoiser.depth={DEPTH}",
     "denoiser.heads=2",
 ]  # fmt: skip
+TRANSFORMER = "denoiser={use='transformer', width=32, depth=3, heads=2}"
 BLOCK = 12 * WIDTH * WIDTH  # matrix parameters: 3 + 1 for attention, 4 + 4 for the MLP
 
 
@@ -61,7 +62,8 @@ def test_closed_forms():
     assert found.blocks == 2 * DEPTH * BLOCK
     assert found.attention == 4 * DEPTH * LENGTH * WIDTH
     assert found.head == 0.25 * 2 * WIDTH * V
-    assert found.total == 3 * (found.blocks + found.attention + found.head)
+    assert found.total == found.blocks + found.attention + found.head
+    assert found.training == 3 * found.total
 
 
 def test_a_causal_row_sees_half_of_the_others():
@@ -71,15 +73,15 @@ def test_a_causal_row_sees_half_of_the_others():
     assert half == pytest.approx((full + causal) / 2)
 
 
-@pytest.mark.parametrize("adaln", ["true", "false"])
-def test_a_real_step_costs_that_much(adaln):
+@pytest.mark.parametrize("more", ["denoiser.adaln=true", "denoiser.adaln=false", TRANSFORMER])
+def test_a_real_step_costs_that_much(more):
     """Forward and backward on the CPU, where short attention is plain matrix products."""
-    network, rows = small(f"denoiser.adaln={adaln}"), 4
+    network, rows = small(more), 8
     tokens = torch.zeros(rows, LENGTH, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter:
         h = network(tokens, t=torch.full((rows,), 0.5), attention=Attention())
         network.unembed(h[:, ::2]).sum().backward()
-    expected = counted(network, 0.5).total * rows * LENGTH
+    expected = counted(network, 0.5).training * rows * LENGTH
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
 
 
