@@ -9,8 +9,8 @@
 process of its own, so that one finds no memory that another has left. It writes
 ``benchmarks/results/growth_<device>.json`` after every size, and goes on where it stopped.
 The time of a step on a CPU is the CPU time that it takes: where the machine is shared, the clock
-on the wall says who else was there. ``draw`` makes ``docs/performance_growth.svg`` from all such files (it needs ``pip install
-'mdmkit[plot]'``), ``table`` prints them as Markdown.
+on the wall says who else was there. ``draw`` makes ``docs/performance_growth.svg`` from all such
+files (it needs ``pip install 'mdmkit[plot]'``), ``table`` prints them as Markdown.
 """
 
 from __future__ import annotations
