@@ -133,7 +133,7 @@ def open_trained(
     tokenizer = load_tokenizer(directory / TOKENIZER)
     target = choose_device(device)
     root = build_root(recipe, tokenizer.vocab, target, precision)
-    load_into(root, weights.state, where=f"{directory}, step {weights.step}")
+    load_into(root, weights.fit(root), where=f"{directory}, step {weights.step}")
 
     def train_counts() -> Tensor:
         train = open_blocks(

@@ -62,7 +62,7 @@ class Branch:
             found = ", ".join(map(str, steps)) or "none"
             raise CheckpointError(
                 f"--branch-from: {self.directory} has no checkpoint of step {self.step}; it has "
-                f"{found} (train.keep_checkpoints = 0 keeps them all)"
+                f"{found} (train.keep_checkpoints = 0 keeps them all, train.keep_every some)"
             )
         source, wanted = dump_recipe(read_recipe(self.directory)), dump_recipe(recipe)
         changed = differing_keys(_fixed(source), _fixed(wanted))

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from torch import Tensor
+from torch import Tensor, nn
 
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import CheckpointError
@@ -37,12 +37,30 @@ class Weights:
     Attributes:
         state: whole tensors on the CPU, named as in ``Root.state_dict()``.
         step: the optimizer steps behind them.
-        ema: whether they are the averaged ones.
+        averaged: the names of those that are averages.
     """
 
     state: dict[str, Tensor]
     step: int
-    ema: bool
+    averaged: frozenset[str] = frozenset()
+
+    @property
+    def ema(self) -> bool:
+        """Whether they are the averaged ones."""
+        return bool(self.averaged)
+
+    def fit(self, root: nn.Module) -> dict[str, Tensor]:
+        """The state for `root`, in which one parameter may have several names (tied weights).
+
+        An average is kept under the first of them, and is meant by all.
+        """
+        state = dict(self.state)
+        first: dict[nn.Parameter, str] = {}
+        for name, parameter in root.named_parameters(remove_duplicate=False):
+            known = first.setdefault(parameter, name)
+            if known in self.averaged:
+                state[name] = state[known]
+        return state
 
 
 def checkpoints_dir(run_dir: Path) -> Path:
@@ -121,15 +139,16 @@ def load_weights(
     """
     path = _whole_checkpoint(run_dir, step, notify)
     sizes = tensor_sizes(path)
-    averaged = {name.removeprefix("ema/") for name in sizes if name.startswith("ema/")}
+    kept = (name.removeprefix("ema/") for name in sizes if ema and name.startswith("ema/"))
+    averaged = frozenset(kept)
     names = {
-        f"ema/{name}" if ema and name in averaged else f"model/{name}": name
+        f"ema/{name}" if name in averaged else f"model/{name}": name
         for name in (n.removeprefix("model/") for n in sizes if n.startswith("model/"))
     }
     tensors = {stored: torch.empty(sizes[stored]) for stored in names}
     read_tensors(path, tensors, distributed=False)
     state = {names[stored]: tensor for stored, tensor in tensors.items()}
-    return Weights(state=state, step=step_of(path), ema=ema and bool(averaged))
+    return Weights(state=state, step=step_of(path), averaged=averaged)
 
 
 def _whole_checkpoint(run_dir: Path, step: int | None, notify: Notify) -> Path:

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from attrs import evolve, frozen
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
 from mdmkit.network import choose_device
@@ -101,7 +103,10 @@ def open_world(device: str = "auto") -> Iterator[World]:
     ours = not dist.is_initialized()
     if ours:
         # Beside NCCL, gloo sums what lies on the CPU (the gradients' norm under cpu_offload).
-        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(
+            backend, store=_store(), rank=int(os.environ["RANK"]), world_size=size
+        )
     try:
         world = World(rank=dist.get_rank(), size=size, device=chosen)
         here = set(world.gather(int(os.environ.get("LOCAL_WORLD_SIZE", size))))
@@ -110,6 +115,19 @@ def open_world(device: str = "auto") -> Iterator[World]:
         if ours:
             dist.destroy_process_group()
             time.sleep(_SETTLING)
+
+
+def _store() -> Store:
+    """Where processes read how to reach each other, free of what earlier ones wrote there.
+
+    torchrun keeps one store over its restarts, so a process that is started again may take the
+    address of a dead one for that of its successor (pytorch/pytorch#135712). On one machine the
+    number of restarts tells them apart; machines may count differently, and are left as they are.
+    """
+    store, _, _ = next(iter(rendezvous("env://")))
+    alone = os.environ.get("GROUP_WORLD_SIZE") == "1"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
+    return PrefixStore(f"mdmkit/{attempt}", store)
 
 
 @contextlib.contextmanager
@@ -132,8 +150,14 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def full_state(module: nn.Module) -> dict[str, Tensor]:
-    """The module's state with whole tensors on the CPU (a collective call)."""
-    return {
-        name: full(tensor).detach().cpu().clone() for name, tensor in module.state_dict().items()
-    }
+def full_state(module: nn.Module, world: World) -> dict[str, Tensor]:
+    """The module's state with whole tensors on rank 0's CPU (a collective call).
+
+    One after the other: the other ranks get nothing, and hold one whole tensor at a time.
+    """
+    state: dict[str, Tensor] = {}
+    for name, tensor in module.state_dict().items():
+        whole = full(tensor).detach()
+        if world.rank == 0:
+            state[name] = whole.to("cpu", copy=True)
+    return state

@@ -101,7 +101,7 @@ def finish(job: Job) -> RunResult:
             n=SAMPLES,
             device=world.device,
         )
-        weights = full_state(job.root.denoiser)
+        weights = full_state(job.root.denoiser, world)
     if world.rank == 0:
         metadata = {"format": "pt", "facts": json.dumps(facts)}
         with explained(job.directory / WEIGHTS, GO_ON):

@@ -62,6 +62,10 @@ class Saver:
         """Whether a save has failed that nobody was told of; other ranks may not know it yet."""
         return any(save.done() and save.exception() is not None for save in self._under_way)
 
+    def idle(self) -> bool:
+        """Whether nothing is under way on this rank."""
+        return all(save.done() for save in self._under_way)
+
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Save a state; it may change as soon as this returns. Every rank calls it.
 

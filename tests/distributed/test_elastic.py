@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
 
 from mdmkit import load_recipe, train
 from mdmkit.metrics_log import read_metrics
 from mdmkit.training.checkpoint import load_weights, steps_on_disk
+from mdmkit.training.distributed import _store
 from mdmkit.training.run_directory import run_directory
 
 FIGURES = ("train/loss", "train/grad_norm", "val/nelbo_per_token", "val/nelbo_per_token_stderr")
@@ -144,4 +148,25 @@ def test_a_killed_rank_is_started_again_and_the_curve_is_the_same(
     assert curve(killed) == curve(whole)  # bitwise
     assert steps_on_disk(killed) == steps_on_disk(whole) == [8, 12]
     assert not list((killed / "checkpoints").glob("[.b]*"))  # no left-overs, no damaged ones
-    assert (killed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    left, right = (load_file(run / "model.safetensors") for run in (killed, whole))
+    assert all(torch.equal(right[name], tensor) for name, tensor in left.items())
+
+
+def test_a_restarted_process_sees_nothing_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = dist.TCPStore("127.0.0.1", 0, is_master=True)  # as torchrun keeps one
+    around = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(kept.port), "RANK": "0"}
+    around |= {"WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    for name, value in around.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    _store().set("address of 1", "a dead process")
+    assert _store().check(["address of 1"])
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert not _store().check(["address of 1"])
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")  # each counts its own restarts
+    seen = _store()
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    seen.set("address of 1", "another machine")
+    assert _store().check(["address of 1"])
