@@ -115,11 +115,12 @@ def test_the_layout_is_that_of_the_recipe(options, mode, shards):
 
 
 def test_the_setup_is_that_of_the_recipe():
-    options = ["param_dtype=bf16", "reduce_dtype=fp32", "reshard_after_forward=false",
-            "activation_checkpointing=full", "compile=true", "cpu_offload=true"]  # fmt: skip
-    setup = planner(
-        *(f"parallel.{option}" for option in more), "train.micro_batch_size=4", gpus=2
-    ).setup
+    options = [
+        "param_dtype=bf16", "reduce_dtype=fp32", "reshard_after_forward=false",
+        "activation_checkpointing=full", "compile=true", "cpu_offload=true",
+    ]  # fmt: skip
+    more = [f"parallel.{option}" for option in options]
+    setup = planner(*more, "train.micro_batch_size=4", gpus=2).setup
     assert (setup.weights, setup.used, setup.reduced) == (
         torch.float32, torch.bfloat16, torch.float32,
     )  # fmt: skip
