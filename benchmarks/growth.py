@@ -8,8 +8,9 @@
 ``measure`` trains random tokens by ``mdmkit.benchmarking``, one size after the other, each in a
 process of its own, so that one finds no memory that another has left. It writes
 ``benchmarks/results/growth_<device>.json`` after every size, and goes on where it stopped.
-``draw`` makes ``docs/performance_growth.svg`` from all such files (it needs ``pip install
-'mdmkit[plot]'``), ``table`` prints them as Markdown.
+The time of a step on a CPU is the CPU time that it takes: where the machine is shared, the clock
+on the wall says who else was there. ``draw`` makes ``docs/performance_growth.svg`` from all such
+files (it needs ``pip install 'mdmkit[plot]'``), ``table`` prints them as Markdown.
 """
 
 from __future__ import annotations
@@ -157,21 +158,21 @@ def draw() -> None:
         for (label, device, rows), colour in zip(lines, COLOURS, strict=False):
             found = curve(rows, device, name)
             x = [row[name] for row in found]
-            for row_of_axes, y in enumerate(
-                ([row["cpu_seconds" if device == "cpu" else "seconds"] * 1e3 for row in found],
-                 [row["peak_bytes"] / 2**20 for row in found])
-            ):  # fmt: skip
-                axes[row_of_axes][column].plot(x, y, "o-", color=colour, ms=4, label=label)
-            _linear(axes[0][column], x, [row["cpu_seconds"] * 1e3 for row in found])
+            times = [row["cpu_seconds" if device == "cpu" else "seconds"] * 1e3 for row in found]
+            axes[0][column].plot(x, times, "o-", color=colour, ms=4, label=label)
+            _linear(axes[0][column], x, times)
+            peaks = [row["peak_bytes"] / 2**20 for row in found]
+            axes[1][column].plot(x, peaks, "o-", color=colour, ms=4)
         axes[1][column].set_xlabel(LABELS[name])
-    axes[0][0].set_ylabel("a step (ms; on CPU its CPU time)")
+    axes[0][0].set_ylabel("a step (ms)")
     axes[1][0].set_ylabel("peak memory (MiB)")
     for ax in axes.flat:
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.grid(alpha=0.3)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(frameon=False)
+    axes[0][0].plot([], [], "--", color="grey", lw=0.8, label="proportional")
+    axes[0][0].legend(frameon=False, fontsize="small")
     figure.savefig(FIGURE, bbox_inches="tight", metadata={"Date": None})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,47 @@ def mdlm_speed() -> str:
     return table("code | s a step | tokens/s | peak MiB", rows)
 
 
+def checkpoint_stall() -> str:
+    """How long a save holds up the loop."""
+    rows = []
+    for entry in read("checkpoint_stall")["saves"]:
+        held, whole = sorted(entry["held_seconds"]), sorted(entry["whole_seconds"])
+        rows.append(
+            (
+                entry["checkpoints_in_flight"],
+                f"{statistics.median(held):.2f} ({held[0]:.2f} to {held[-1]:.2f})",
+                f"{statistics.median(whole):.2f} ({whole[0]:.2f} to {whole[-1]:.2f})",
+            )
+        )
+    return table("checkpoints_in_flight | the loop waits, s | until it is whole, s", rows)
+
+
+def growth() -> str:
+    """Time of a step and peak memory as one size grows."""
+    found = read("growth_cpu")
+    centre, sizes = found["centre"], found["sizes"]
+    names = {"length": "L", "vocab_size": "V", "width": "width", "rows": "rows"}
+    rows = []
+    for key, name in names.items():
+        others = [k for k in names if k != key]
+        along = [e for e in sizes if all(e[k] == centre[k] for k in others)]
+        for size in sorted({e[key] for e in along}):
+            cells = [f"{name} = {size:,}"]
+            for denoiser in ("dit", "transformer"):
+                (entry,) = (e for e in along if e[key] == size and e["denoiser"] == denoiser)
+                cells += [
+                    f"{entry['cpu_seconds'] * 1e3:,.0f}", f"{entry['peak_bytes'] / 2**20:,.0f}"
+                ]  # fmt: skip
+            rows.append(cells)
+    return table("size | `dit`, ms | MiB | `transformer`, ms | MiB", rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "masked_head": masked_head,
     "chunk_sizes": chunk_sizes,
     "mdlm_speed": mdlm_speed,
+    "checkpoint_stall": checkpoint_stall,
+    "growth": growth,
 }
 
 

@@ -5,18 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
-import torch
 from attrs import frozen
-from torch import nn
 
 from mdmkit.benchmarking.memory import Memory
 from mdmkit.benchmarking.profiling import STEPS as PROFILED
 from mdmkit.benchmarking.profiling import Profile, profile_steps
 from mdmkit.benchmarking.steps import Counted, phase_times, step_times
-from mdmkit.costs.meta import META, build_on_meta, in_words
-from mdmkit.errors import RecipeError
 from mdmkit.training.job import Job
 from mdmkit.training.prefetch import prefetched
 
@@ -91,29 +86,17 @@ def measure(
 def head_sizes(job: Job) -> frozenset[int]:
     """The sizes by which a product is known to be the head's; none if others have them, too.
 
-    They are V, and that of an output layer which is filled up to a round size.
+    They are V, and those of tables that are filled up beyond it to a round size.
     """
-    sizes = {job.tokenizer.vocab.size, _logits(job)}
+    vocab, denoiser = job.tokenizer.vocab.size, job.root.denoiser
     micro = job.recipe.train.global_batch_size // (job.world.size * job.batches.accumulation)
-    blocks = cast("list[nn.Module]", list(job.root.denoiser.blocks))  # type: ignore[arg-type]
-    others = {micro * job.recipe.data.length}
-    for block in blocks:
-        for layer in block.modules():
-            if isinstance(layer, nn.Linear):
-                others |= {layer.in_features, layer.out_features}
+    blocks = list(denoiser.blocks)  # type: ignore[arg-type]  # a `Denoiser` has them
+    within = {id(p): p for block in blocks for p in block.parameters()}
+    others = {size for p in within.values() for size in p.shape}
+    others.add(micro * job.recipe.data.length)
+    tables = [p for p in denoiser.parameters() if p.ndim == 2 and id(p) not in within]  # [V, D]
+    sizes = {vocab} | {len(p) for p in tables if vocab <= len(p) < 2 * vocab}
     return frozenset() if sizes & others else frozenset(sizes)
-
-
-def _logits(job: Job) -> int:
-    """How many logits the network has for a position; V where it does not run without numbers."""
-    tokens = torch.zeros(1, job.recipe.data.length, dtype=torch.int64, device=META)
-    try:
-        denoiser = build_on_meta(job.recipe, job.tokenizer.vocab.size)
-        with in_words("called"), torch.no_grad():
-            h = denoiser(tokens, t=torch.full((1,), 0.5, device=META))
-            return denoiser.unembed(h[0, :1]).shape[-1]
-    except RecipeError:
-        return job.tokenizer.vocab.size
 
 
 __all__ = ["PROFILED", "Measured", "head_sizes", "measure", "phase_steps"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
@@ -21,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from mdmkit.costs.dry import Dry
 from mdmkit.costs.meta import META, LikeCuda, in_words, on_meta
+from mdmkit.training.activation import checkpoint_block
 from mdmkit.values.mapped import mapped
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def step_memory(
     network = cast("nn.Module", on_meta(network))
     for block in cast("Denoiser", network).blocks:
         numerics.cover(block)
-    checkpoint_blocks(network, checkpointing)
+        checkpoint_block(block, checkpointing)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for parameter in parameters:
         if accumulated:
@@ -180,31 +180,3 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _key(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
-
-
-def checkpoint_blocks(network: nn.Module, mode: Checkpointing) -> None:
-    """Make the blocks of `network` forget what they can compute again, in place.
-
-    Args:
-        network: with ``blocks``.
-        mode: ``none``: keep everything. ``full``: keep the input of each block. ``selective``:
-            keep the results of matrix products and of attention, too, which cost the most.
-    """
-    from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
-
-    if mode == "none":
-        return
-    more: dict[str, Any] = {}
-    if mode == "selective":
-        kept = [
-            torch.ops.aten.mm.default,
-            torch.ops.aten.addmm.default,
-            torch.ops.aten._scaled_dot_product_flash_attention.default,
-            torch.ops.aten._scaled_dot_product_efficient_attention.default,
-            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
-        ]
-        more = {"context_fn": partial(create_selective_checkpoint_contexts, kept)}
-    for block in cast("Denoiser", network).blocks:
-        block.forward = partial(
-            checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False, **more
-        )

@@ -8,9 +8,9 @@ import torch
 from attrs import frozen
 
 from mdmkit.costs.activations import Checkpointing
-from mdmkit.errors import RecipeError
 from mdmkit.training.batches import split_batch
 from mdmkit.training.distributed import World
+from mdmkit.training.sharding import mesh_shape
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
@@ -78,38 +78,23 @@ def setup_of(recipe: Recipe, group: int, *, gpus: int, gpus_per_node: int = 8) -
         RecipeError: where the batch, or copies of the network, do not come out even.
     """
     train, parallel = recipe.train, recipe.parallel
-    precision: str = train.precision
-    world = World(size=gpus, device=torch.device("meta"))
+    node = min(gpus, gpus_per_node)
+    world = World(size=gpus, node_size=0 if gpus % node else node, device=torch.device("meta"))
     accumulation = split_batch(train, group, world)
-    weights = torch.bfloat16 if precision == "bf16_weights" else torch.float32
-    used = DTYPES.get(getattr(parallel, "param_dtype", None) or "", weights)
+    weights = torch.bfloat16 if train.precision == "bf16_weights" else torch.float32
+    used = DTYPES[parallel.param_dtype] if parallel.param_dtype else weights
     used = used if gpus > 1 else weights
     return Setup(
         gpus=gpus,
-        shards=_shards(recipe, gpus, min(gpus, gpus_per_node)),
+        shards=mesh_shape(parallel, world)[-1],
         rows=train.global_batch_size // gpus // accumulation,
         accumulation=accumulation,
-        autocast=precision != "fp32",
+        autocast=train.precision != "fp32",
         weights=weights,
         used=used,
-        reduced=DTYPES.get(getattr(parallel, "reduce_dtype", None) or "", used),
+        reduced=DTYPES[parallel.reduce_dtype] if parallel.reduce_dtype else used,
         reshard=parallel.reshard_after_forward,
-        checkpointing=getattr(parallel, "activation_checkpointing", "none"),
-        compiled=getattr(parallel, "compile", False),
-        offloaded=gpus > 1 and getattr(parallel, "cpu_offload", False),
+        checkpointing=parallel.activation_checkpointing,
+        compiled=parallel.compile,
+        offloaded=gpus > 1 and parallel.cpu_offload,
     )
-
-
-def _shards(recipe: Recipe, gpus: int, node: int) -> int:
-    """GPUs that share one copy."""
-    mode: str = getattr(recipe.parallel, "mode", "fsdp")
-    size: int = getattr(recipe.parallel, "shard_size", 0)
-    if mode == "auto":
-        mode = "hsdp" if size or 1 < node < gpus else "fsdp"
-    shards = {"ddp": 1, "fsdp": gpus}.get(mode, size or node)
-    if gpus % shards:
-        raise RecipeError(
-            f"[parallel] shard_size: {gpus} GPUs do not make copies of {shards} each; choose a "
-            f"divisor of {gpus}"
-        )
-    return shards

@@ -12,6 +12,7 @@ from mdmkit.costs.activations import LiveMemory, step_memory
 from mdmkit.costs.dry import dry_objective
 from mdmkit.network import autocast
 from mdmkit.recipe import load_recipe
+from mdmkit.training.activation import checkpoint_block
 from mdmkit.values import Vocabulary
 
 LENGTH, ROWS, V = 512, 2, 300  # longer than what attention on a CPU does by the plain formula
@@ -66,12 +67,11 @@ def test_what_a_forward_keeps(more, precision):
 @pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
 def test_the_peak_of_a_step(checkpointing):
     """The same count around a real step: how the CPU computes differs only in small things."""
-    from mdmkit.costs.activations import checkpoint_blocks
-
     recipe = recipe_of()
     network, dry = build(recipe), dry_objective(recipe, V)
     found = step_memory(network, dry, rows=ROWS, autocast=True, checkpointing=checkpointing)
-    checkpoint_blocks(network, checkpointing)
+    for block in network.blocks:
+        checkpoint_block(block, checkpointing)
     noised = dry.corrupted(ROWS)
     with LiveMemory(network) as memory:
         with autocast(CPU, "bf16"):

@@ -15,6 +15,7 @@ from mdmkit.costs.memory import Memory
 from mdmkit.costs.plan import USABLE, Planner, planner_of
 from mdmkit.costs.vocabulary import vocab_size_of
 from mdmkit.errors import DataError, RecipeError
+from mdmkit.network import autocast
 from mdmkit.recipe import load_recipe
 from mdmkit.report.console import quiet
 from mdmkit.training.distributed import World
@@ -33,15 +34,18 @@ def planner(*more: str, gpus: int = 1, memory: float = 80e9, **how) -> Planner:
     return planner_of(recipe, V, gpu, gpus=gpus, **how)
 
 
-def test_a_job_has_the_bytes_that_are_counted(tiny_recipe: Path, tmp_path: Path):
-    recipe = load_recipe(tiny_recipe)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_weights"])
+def test_a_job_has_the_bytes_that_are_counted(tiny_recipe: Path, tmp_path: Path, precision):
+    recipe = load_recipe(tiny_recipe, [f"train.precision={precision}"])
     world = World(device=torch.device("cpu"))
     with open_job(recipe, tmp_path, world, quiet()) as job:
         planned = planner_of(recipe, job.tokenizer.vocab.size, GPUS["h100"])
         moments = [state[key] for state in job.optimizer.state.values()
                    for key in ("exp_avg", "exp_avg_sq")]  # fmt: skip
         noised = dry_objective(recipe, job.tokenizer.vocab.size).corrupted(8)
-        job.live.objective.loss(job.root.denoiser, noised).total.backward()
+        with autocast(world.device, precision):
+            loss = job.live.objective.loss(job.root.denoiser, noised)
+        loss.total.backward()
         real = {
             "weights": list(job.root.parameters()),
             "optimizer": moments,
@@ -92,6 +96,36 @@ def test_ddp_has_everything_everywhere_and_offload_nothing():
     away = base.changed(offloaded=True).memory
     assert (away.weights, away.optimizer, away.average, away.gradients) == (0, 0, 0, 0)
     assert away.gathered == base.memory.gathered
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "shards"),
+    [
+        (["mode=ddp"], "ddp", 1),
+        (["mode=fsdp"], "fsdp", 16),
+        (["mode=hsdp"], "hsdp", 8),
+        (["mode=hsdp", "shard_size=4"], "hsdp", 4),
+        ([], "hsdp", 8),  # two machines of 8
+    ],
+)
+def test_the_layout_is_that_of_the_recipe(options, mode, shards):
+    more = [f"parallel.{option}" for option in options]
+    setup = planner(*more, gpus=16).setup
+    assert (setup.mode, setup.shards) == (mode, shards)
+
+
+def test_the_setup_is_that_of_the_recipe():
+    options = [
+        "param_dtype=bf16", "reduce_dtype=fp32", "reshard_after_forward=false",
+        "activation_checkpointing=full", "compile=true", "cpu_offload=true",
+    ]  # fmt: skip
+    more = [f"parallel.{option}" for option in options]
+    setup = planner(*more, "train.micro_batch_size=4", gpus=2).setup
+    assert (setup.weights, setup.used, setup.reduced) == (
+        torch.float32, torch.bfloat16, torch.float32,
+    )  # fmt: skip
+    assert (setup.rows, setup.accumulation, setup.checkpointing) == (4, 4, "full")
+    assert (setup.reshard, setup.compiled, setup.offloaded) == (False, True, True)
 
 
 def test_what_crosses_between_gpus_in_a_step():
