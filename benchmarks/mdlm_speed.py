@@ -205,7 +205,7 @@ def main() -> None:
     for who, compiled in variants:
         name = who + (" compiled" if compiled else "")
         pipes[name], end = context.Pipe()
-        context.Process(target=worker, args=(args, who, compiled, end)).start()
+        context.Process(target=worker, args=(args, who, compiled, end), daemon=True).start()
     times: dict[str, list[float]] = {name: [] for name in pipes}
     losses: dict[str, list[float]] = {name: [] for name in pipes}
     for turn in range(args.warmup + args.steps):

@@ -195,7 +195,16 @@ class _WeightedSum(torch.autograd.Function):
             total.mul_(outer).to(dtype)
             for total, dtype in zip(by_parameters, ctx.dtypes, strict=True)
         ]
-        return (None, None, None, None, by_rows * outer.to(by_rows.dtype), None, None, *scaled)
+        return (
+            None,
+            None,
+            None,
+            None,
+            (by_rows.float() * outer).to(by_rows.dtype),
+            None,
+            None,
+            *scaled,
+        )
 
 
 def _leaves(output: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from mdmkit.benchmarking.find_batch import find_largest_batch
+from mdmkit.benchmarking.find_batch import find_largest_batch, forget_compiled
 from mdmkit.benchmarking.machine import measure_machine
 from mdmkit.benchmarking.measuring import PROFILED, measure, phase_steps
 from mdmkit.benchmarking.memory import watched
@@ -68,6 +68,7 @@ def bench(
         teller = _Notifier(reporter or quiet()) if world.rank == 0 else quiet()
         text = synthetic_text(recipe, vocab_size) if synthetic else None
         largest = find_largest_batch(benched, world, text, teller) if find_batch else None
+        forget_compiled()  # or the steps would run code made for batches of any size
         teller.notify("measuring what the machine can do")
         machine = measure_machine(world.device, recipe.train.precision, seconds=seconds)
         with (
@@ -88,9 +89,19 @@ def bench(
             )
 
 
+_LOG_EVERY = 5
+"""Steps: so that a short bench, too, has losses to show."""
+
+
 def as_benched(recipe: Recipe) -> Recipe:
     """The recipe without what comes between its steps; the steps are the same."""
-    train = evolve(recipe.train, validate_every=0, checkpoint_every=0, diagnose_every=0)
+    train = evolve(
+        recipe.train,
+        validate_every=0,
+        checkpoint_every=0,
+        diagnose_every=0,
+        log_every=min(recipe.train.log_every, _LOG_EVERY),
+    )
     return evolve(recipe, train=train, evaluators={}, trackers={})
 
 

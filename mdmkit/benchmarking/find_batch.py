@@ -103,6 +103,11 @@ def largest(fits: Callable[[int], bool], *, most: int) -> int:
     return good
 
 
+def forget_compiled() -> None:
+    """Let nothing that was compiled for other shapes decide how these are compiled."""
+    torch._dynamo.reset()
+
+
 def _group(recipe: Recipe, world: World, text: Text | None) -> int:
     """Rows that share a block, of which a batch is a multiple."""
     with (
@@ -115,6 +120,7 @@ def _group(recipe: Recipe, world: World, text: Text | None) -> int:
 def _tried(recipe: Recipe, rows: int, world: World, text: Text | None) -> tuple[float, int] | None:
     """Tokens a second and peak memory with `rows`, or None where they do not fit."""
     train = evolve(recipe.train, global_batch_size=rows, micro_batch_size=rows)
+    forget_compiled()
     torch.cuda.reset_peak_memory_stats(world.device)
     try:
         with (

@@ -13,6 +13,7 @@ from mdmkit.benchmarking.profiling import STEPS as PROFILED
 from mdmkit.benchmarking.profiling import Profile, profile_steps
 from mdmkit.benchmarking.steps import Counted, phase_times, step_times
 from mdmkit.training.job import Job
+from mdmkit.training.parallel import blocks_of
 from mdmkit.training.prefetch import prefetched
 
 _MOST_PHASE_STEPS = 10
@@ -90,7 +91,7 @@ def head_sizes(job: Job) -> frozenset[int]:
     """
     vocab, denoiser = job.tokenizer.vocab.size, job.root.denoiser
     micro = job.recipe.train.global_batch_size // (job.world.size * job.batches.accumulation)
-    blocks = list(denoiser.blocks)  # type: ignore[arg-type]  # a `Denoiser` has them
+    blocks = blocks_of(denoiser)
     within = {id(p): p for block in blocks for p in block.parameters()}
     others = {size for p in within.values() for size in p.shape}
     others.add(micro * job.recipe.data.length)

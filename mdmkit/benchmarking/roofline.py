@@ -7,6 +7,7 @@ F FLOPs that moves at least M bytes takes no less than max(F / peak, M / bandwid
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 import torch
 from attrs import frozen
@@ -16,6 +17,7 @@ from mdmkit.benchmarking.machine import Machine
 from mdmkit.costs import Flops
 from mdmkit.costs.flops import TRAINING
 from mdmkit.protocols import Denoiser
+from mdmkit.training.parallel import blocks_of
 
 _ADAM, _EMA, _CLIP = 7, 3, 3
 """Float32 numbers that each parameter has to move: AdamW reads weight, gradient and two moments
@@ -102,7 +104,8 @@ def layer_numbers(denoiser: Denoiser, length: int) -> tuple[LayerNumbers, int]:
         activations += inputs[0].numel() + output.numel()
         weights += layer.weight.numel()
 
-    layers = [m for block in denoiser.blocks for m in block.modules() if isinstance(m, nn.Linear)]
+    blocks = blocks_of(cast("nn.Module", denoiser))
+    layers = [m for block in blocks for m in block.modules() if isinstance(m, nn.Linear)]
     handles = [layer.register_forward_hook(count) for layer in layers]
     try:
         with torch.no_grad():

@@ -151,7 +151,7 @@ def _roofline(
 def _losses(job: Job) -> dict[int, float]:
     """As the log has them, on rank 0."""
     path = job.directory / METRICS
-    lines = read_metrics(path) if job.world.rank == 0 else []
+    lines = read_metrics(path) if job.world.rank == 0 and path.exists() else []
     return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 

@@ -67,6 +67,8 @@ def bench(
     for path in (profile, out):
         if path is not None and not path.parent.is_dir():
             raise MdmkitError(f"{path}: its folder is not there; make it, or choose another")
+        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+            raise MdmkitError(f"{path}: cannot be written; give the name of a file")
     found = measured(
         load_recipe(recipe, overrides or ()),
         steps=steps,

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from mdmkit.costs.dry import Dry
 from mdmkit.costs.meta import META, LikeCuda, in_words, on_meta
 from mdmkit.training.activation import checkpoint_block
+from mdmkit.training.parallel import blocks_of
 from mdmkit.values.mapped import mapped
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def step_memory(
     noised = mapped(dry.corrupted(rows), lambda tensor: tensor.to(META))
     numerics = LikeCuda(autocast=autocast)
     network = cast("nn.Module", on_meta(network))
-    for block in cast("Denoiser", network).blocks:
+    for block in blocks_of(network):
         numerics.cover(block)
         checkpoint_block(block, checkpointing)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]

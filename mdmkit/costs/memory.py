@@ -28,11 +28,11 @@ from mdmkit.costs.activations import StepMemory, step_memory
 from mdmkit.costs.dry import Dry
 from mdmkit.costs.meta import on_meta
 from mdmkit.costs.setup import Setup
+from mdmkit.training.parallel import blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mdmkit.protocols import Denoiser
 
 _FLOAT32 = 4
 
@@ -135,7 +135,7 @@ def _numel(parameters: Iterable[torch.Tensor]) -> int:
 
 def units(network: nn.Module) -> tuple[int, list[int]]:
     """Parameters outside of the blocks, and those of each block."""
-    blocks = [_numel(block.parameters()) for block in cast("Denoiser", network).blocks]
+    blocks = [_numel(block.parameters()) for block in blocks_of(network)]
     return _numel(network.parameters()) - sum(blocks), blocks
 
 

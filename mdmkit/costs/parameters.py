@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mdmkit.costs.meta import META, LikeCuda, in_words, on_meta
 from mdmkit.protocols import Denoiser
+from mdmkit.training.parallel import blocks_of
 from mdmkit.values import Attention
 
 
@@ -54,7 +55,7 @@ def count_parameters(denoiser: nn.Module, *, length: int = 2) -> Parameters:
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
     network.requires_grad_()  # of this copy, so that the graph shows what is read where
     embedding, head = _ends(network, length)
-    blocks = [parameter for block in network.blocks for parameter in block.parameters()]
+    blocks = [parameter for block in blocks_of(network) for parameter in block.parameters()]
     left = {id(parameter): parameter for parameter in network.parameters()}
     total = sum(parameter.numel() for parameter in left.values())
 

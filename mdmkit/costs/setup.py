@@ -8,6 +8,7 @@ import torch
 from attrs import frozen
 
 from mdmkit.costs.activations import Checkpointing
+from mdmkit.errors import RecipeError
 from mdmkit.training.batches import split_batch
 from mdmkit.training.distributed import World
 from mdmkit.training.sharding import mesh_shape
@@ -84,6 +85,10 @@ def setup_of(recipe: Recipe, group: int, *, gpus: int, gpus_per_node: int = 8) -
     weights = torch.bfloat16 if train.precision == "bf16_weights" else torch.float32
     used = DTYPES[parallel.param_dtype] if parallel.param_dtype else weights
     used = used if gpus > 1 else weights
+    if gpus == 1 and parallel.cpu_offload:
+        raise RecipeError(
+            "[parallel] cpu_offload: needs at least 2 processes; leave it out, or plan more --gpus"
+        )
     return Setup(
         gpus=gpus,
         shards=mesh_shape(parallel, world)[-1],

@@ -127,16 +127,18 @@ def _verdict(planner: Planner) -> Iterator[str]:
     if not largest:
         yield "Not even the smallest micro-batch fits as it is."
     elif 2 * largest * planner.recipe.data.length > MOST_TOKENS:
-        yield f"Micro-batches of {largest} rows fit as well."
+        yield f"Micro-batches of {largest} rows would fit as well, in a batch as large."
     else:
-        yield f"Largest micro-batch that fits as it is: about {largest} rows."
+        yield f"Largest micro-batch that would fit, in a batch for it: about {largest} rows."
 
 
 def _advice(remedy: Remedy | None) -> str:
     if remedy is None:
         return (
             "Neither activation checkpointing, nor smaller micro-batches, nor sharding over these "
-            "GPUs is enough: take more GPUs, or larger ones."
+            "GPUs is enough. Try --set parallel.param_dtype=bf16 (weights are gathered and used in "
+            "bfloat16, and autocast keeps no copies of them; it changes rounding), fewer rows in "
+            "train.global_batch_size, more GPUs, or larger ones."
         )
     words = " ".join(f"--set {key}={_toml(value)}" for key, value in remedy.settings.items())
     return f"It would with {words}: {size(remedy.planner.memory.total)}."

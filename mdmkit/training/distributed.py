@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -19,9 +20,13 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
+from mdmkit.errors import RecipeError
 from mdmkit.network import choose_device
 
 T = TypeVar("T")
+
+_PATIENCE = timedelta(days=7)
+"""How long processes wait for one that prepares text: it may tokenize a corpus."""
 
 _SETTLING = 0.5
 """Seconds that gloo's threads get to let go of the tensors of the last call. A thread that is late
@@ -38,6 +43,7 @@ class World:
         node_size: how many of them each machine has; 0 where machines differ.
         device: where this one computes.
         group: what their calls go over; torch's default group if it is None.
+        patient: a group for waiting until one process has prepared something, for days.
     """
 
     rank: int = 0
@@ -45,6 +51,7 @@ class World:
     node_size: int = 1
     device: torch.device
     group: dist.ProcessGroup | None = None
+    patient: dist.ProcessGroup | None = None
 
     def beside(self) -> World:
         """The same processes over a group of their own (a collective call).
@@ -83,6 +90,11 @@ class World:
         if self.size > 1:
             dist.barrier(group=self.group)
 
+    def wait(self) -> None:
+        """Wait for every rank, however long one of them works alone; see `rank_zero_first`."""
+        if self.size > 1:
+            dist.barrier(group=self.patient or self.group)
+
 
 @contextlib.contextmanager
 def open_world(device: str = "auto") -> Iterator[World]:
@@ -98,7 +110,12 @@ def open_world(device: str = "auto") -> Iterator[World]:
         yield World(device=chosen)
         return
     if chosen.type == "cuda":
-        chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if ":" in device:
+            raise RecipeError(
+                f'device: "{device}" is one GPU, and these are {size} processes, each with its '
+                "own; leave it to auto, or choose GPUs with CUDA_VISIBLE_DEVICES"
+            )
+        chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(chosen)
     ours = not dist.is_initialized()
     if ours:
@@ -108,7 +125,8 @@ def open_world(device: str = "auto") -> Iterator[World]:
             backend, store=_store(), rank=int(os.environ["RANK"]), world_size=size
         )
     try:
-        world = World(rank=dist.get_rank(), size=size, device=chosen)
+        patient = dist.new_group(backend="gloo", timeout=_PATIENCE)
+        world = World(rank=dist.get_rank(), size=size, device=chosen, patient=patient)
         here = set(world.gather(int(os.environ.get("LOCAL_WORLD_SIZE", size))))
         yield evolve(world, node_size=here.pop() if len(here) == 1 else 0)
     finally:
@@ -134,10 +152,10 @@ def _store() -> Store:
 def rank_zero_first(world: World) -> Iterator[None]:
     """Rank 0 does the body alone, then the others do it: for what one process prepares."""
     if world.rank > 0:
-        world.barrier()
+        world.wait()
     yield
     if world.rank == 0:
-        world.barrier()
+        world.wait()
 
 
 def full(tensor: Tensor) -> Tensor:

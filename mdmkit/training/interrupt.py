@@ -5,8 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
+
+_REPEATED = 5.0
+"""Seconds in which another SIGTERM is the same request: a scheduler sends it to every process, and
+torchrun hands on its own to its workers besides."""
 
 
 class StopRequest:
@@ -18,13 +23,22 @@ class StopRequest:
 
     def _ask(self, _: int, __: FrameType | None) -> None:
         self.asked = True
+        since = time.monotonic()
+
+        def again(number: int, _: FrameType | None) -> None:
+            if time.monotonic() - since > _REPEATED:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+
         signal.signal(signal.SIGINT, _default_int())
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, again)
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request; a second one stops at once.
+
+    A second SIGTERM does so some seconds later only: see `_REPEATED`.
 
     Outside the main thread signals cannot be caught, and the request is never made.
     """

@@ -114,6 +114,7 @@ class Job:
         if self.world.rank == 0:
             path = last_checkpoint(self.directory, self.reporter.notify)
             require_branch(self.directory, None if path is None else step_of(path))
+        self.world.wait()  # while the files of the checkpoint are verified
         path = self.world.share(path)
         if path is not None:
             tensors, _ = self._state()
@@ -203,6 +204,11 @@ def open_job(
     live = bring_to_life(recipe, facts)
     root = build_root(recipe, vocab, world.device)
     prepare(root, recipe.parallel, world)
+    if world.size == 1 and (recipe.parallel.param_dtype or recipe.parallel.reduce_dtype):
+        reporter.notify(
+            "[parallel] param_dtype and reduce_dtype: one process gathers and sums nothing, so "
+            "weights and gradients keep their own dtypes"
+        )
     group = live.objective.group
     job = Job(
         recipe=recipe,

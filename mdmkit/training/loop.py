@@ -98,7 +98,8 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
 
     while True:
         last, stopping = job.step == options.steps, totals.stopping()
-        if job.step != job.validated and (last or due(job.step, options.validate_every)):
+        validate = last or due(job.step, options.validate_every)
+        if validate and job.step != job.validated and not stopping:  # whoever asks is in a hurry
             with clock.elsewhere():
                 validate_job(job)
         if job.step != saved and (stopping or last or due(job.step, options.checkpoint_every)):
@@ -108,7 +109,8 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
             saved = job.step
         if last or stopping:
             job.saver.settle()
-        if last:
+            stopping = stopping or totals.ask()
+        if last and not stopping:
             return
         if stopping:
             raise RunInterrupted(

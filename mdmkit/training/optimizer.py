@@ -87,7 +87,8 @@ def clip_gradients(parameters: Iterable[nn.Parameter], clip_norm: float) -> Tens
         The norm before clipping: a scalar on the parameters' device, the same on every rank.
     """
     trained = [parameter for parameter in parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+    # In float32: the sum of squares of a bfloat16 norm would have three digits.
+    norm = torch.nn.utils.get_total_norm([p.grad.float() for p in trained if p.grad is not None])
     if clip_norm > 0:
         torch.nn.utils.clip_grads_with_norm_(trained, clip_norm, norm)
     return full(norm)

@@ -65,7 +65,7 @@ def open_run(
             in use by another process, or cannot be made or written.
     """
     if world.rank > 0:
-        world.barrier()
+        world.wait()
         yield directory
         return
     try:
@@ -85,7 +85,7 @@ def open_run(
         _claim(recipe, directory, notify)
         if branch is not None:
             branch.copy_into(directory, recipe)
-        world.barrier()
+        world.wait()
         yield directory
 
 

@@ -123,7 +123,7 @@ def _stager(device: torch.device) -> DefaultStager:
 
 def _use_device(device: torch.device) -> None:
     """Threads begin on device 0, whatever the others of their process use."""
-    if device.type == "cuda":
+    if device.index is not None:  # of a GPU that is one of several
         torch.cuda.set_device(device)
 
 

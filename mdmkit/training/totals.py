@@ -33,6 +33,11 @@ class Totals:
         found: Tensor = total.where(total > 0, 1.0).float()
         return found
 
+    def ask(self) -> bool:
+        """Whether any rank has a reason now, the same on every rank; this waits for all of them."""
+        mine = torch.tensor(float(self._stop()), dtype=torch.float64)
+        return self._world.sum(mine).item() > 0
+
     def stopping(self) -> bool:
         """Whether any rank had a reason before the last step, the same on every rank.
 
