@@ -9,6 +9,8 @@ import pytest
 from ..conftest import write_tiny_recipe
 from .worlds import deviation, train_in_world
 
+pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
+
 SHORT = [
     "train.steps=3",
     "train.validate_every=0",

@@ -20,6 +20,8 @@ from mdmkit.training.checkpoint import load_weights, steps_on_disk
 from mdmkit.training.distributed import _store
 from mdmkit.training.run_directory import run_directory
 
+pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
+
 FIGURES = ("train/loss", "train/grad_norm", "val/nelbo_per_token")
 
 # Imports everything once and forks every rank from there, which saves some seconds for each.

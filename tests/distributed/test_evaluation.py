@@ -13,6 +13,8 @@ import pytest
 from ..cli.commands import mdmkit
 from ..unit.evaluation.runs import make_run
 
+pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
+
 WORKER = """
 import json, os, sys
 import torch, torch.distributed as dist

@@ -14,6 +14,8 @@ from mdmkit.training.checkpoint import load_weights
 from ..conftest import write_tiny_recipe
 from .worlds import curve, deviation, train_in_world
 
+pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
+
 # No line between validations is saved, and the average differs: a weight that stayed gathered
 # through a validation would be noticed.
 COMMON = [

@@ -16,6 +16,8 @@ from mdmkit.metrics_log import read_metrics
 from mdmkit.training.checkpoint import load_weights, steps_on_disk
 from mdmkit.training.run_directory import run_directory
 
+pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
+
 FIGURES = ("train/loss", "train/grad_norm", "val/nelbo_per_token", "val/nelbo_per_token_stderr")
 
 SCRIPT = """

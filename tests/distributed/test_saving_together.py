@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mdmkit.training.checkpoint import damage, steps_on_disk
+
+pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
 
 SCRIPT = """
 import json, os, resource, signal, sys, traceback

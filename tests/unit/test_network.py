@@ -26,6 +26,7 @@ def recipe(seed: int = 1, **parts: Any) -> Any:
     """As much of a recipe as the network needs."""
     usual = {
         "run": SimpleNamespace(seed=seed),
+        "train": SimpleNamespace(precision="fp32"),
         "denoiser": Dit(width=8, depth=1, heads=2, conditioning_width=8, tied=True),
         "noise_schedule": Linear(),
         "time_sampler": Uniform(),
