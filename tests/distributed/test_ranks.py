@@ -13,8 +13,11 @@ import pytest
 
 from mdmkit import load_recipe, train
 from mdmkit.metrics_log import read_metrics
-from mdmkit.training.checkpoint import load_weights, steps_on_disk
+from mdmkit.training.checkpoint import load_weights
 from mdmkit.training.run_directory import run_directory
+
+from ..conftest import write_tiny_recipe
+from .worlds import train_in_world
 
 pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
 
@@ -66,44 +69,41 @@ def assert_same_curve(one: Path, other: Path) -> None:
         assert found == pytest.approx(value, rel=1e-5, abs=1e-9), (step, name)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        ["train.steps=20"],
-        ["train.steps=20", "train.micro_batch_size=2", "denoiser.tied=true"],
-        ["train.steps=20", ADAPTIVE],
-        ["train.steps=20", 'objective.use="autoregressive"', 'sampler.use="autoregressive"'],
-        # at most 3 causal rows for 4 micro-batches: some have none
-        [
-            "train.steps=20",
-            "train.micro_batch_size=2",
-            'objective={use = "mixed_causal", share = 0.25, final_share = 0.0}',
-            "objective.anneal.end=0.8",
-            "denoiser.adaln=false",  # its tiny gradients are rounding, which Adam makes large
-        ],
+# What a layout alone does not change is in test_layouts.py; these have more to get wrong.
+VARIANTS = {
+    "accumulated and tied": ["train.micro_batch_size=2", "denoiser.tied=true"],
+    "adaptive times": [ADAPTIVE],
+    "autoregressive": ['objective.use="autoregressive"', 'sampler.use="autoregressive"'],
+    # at most 3 causal rows for 4 micro-batches: some have none
+    "mixed causal": [
+        "train.micro_batch_size=2",
+        'objective={use = "mixed_causal", share = 0.25, final_share = 0.0}',
+        "objective.anneal.end=0.8",
+        "denoiser.adaln=false",  # its tiny gradients are rounding, which Adam makes large
     ],
-    ids=["plain", "accumulated and tied", "adaptive times", "autoregressive", "mixed causal"],
-)
-def test_two_ranks_give_the_curve_of_one(
-    tiny_recipe: Path, tmp_path: Path, changes: list[str]
-) -> None:
-    one = train(load_recipe(tiny_recipe, changes), runs_dir=tmp_path / "one").directory
-    two = train_on(2, tiny_recipe, tmp_path / "two", *changes)
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
+    """The run of each variant on one rank and on two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MDMKIT_CACHE_DIR", str(folder / "cache"))
+        recipe = write_tiny_recipe(folder / "tiny")
+        variants = {name: ["train.steps=20", *changes] for name, changes in VARIANTS.items()}
+        one, two = (train_in_world(ranks, recipe, folder, variants) for ranks in (1, 2))
+    return {name: (one[name], two[name]) for name in variants}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_two_ranks_give_the_curve_of_one(runs: dict[str, tuple[Path, Path]], name: str) -> None:
+    one, two = runs[name]
     assert_same_curve(one, two)
     # The evaluation and the weights that are left are those of one rank, too.
     left, right = load_weights(one).state, load_weights(two).state
-    for name, tensor in left.items():
-        assert right[name] == pytest.approx(tensor, rel=1e-3, abs=1e-6), name
-
-
-def test_a_run_may_change_its_number_of_ranks_on_the_way(tiny_recipe: Path, tmp_path: Path) -> None:
-    whole = train(load_recipe(tiny_recipe), runs_dir=tmp_path / "one").directory
-    begun = train_on(2, tiny_recipe, tmp_path / "two")
-    last = begun / "checkpoints" / "step-00000012"
-    shutil.rmtree(last)
-    assert steps_on_disk(begun) == [8]
-    train(load_recipe(tiny_recipe), runs_dir=tmp_path / "two")  # on one rank, from step 8
-    assert_same_curve(whole, begun)
+    for tensor_name, tensor in left.items():
+        assert right[tensor_name] == pytest.approx(tensor, rel=1e-3, abs=1e-6), tensor_name
 
 
 def test_sums_of_a_window_survive_a_resume_on_two_ranks(tiny_recipe: Path, tmp_path: Path) -> None:
