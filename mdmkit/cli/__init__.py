@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from mdmkit.errors import MdmkitError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_PATIENCE = 5.0
+_PATIENCE = 20.0
 """Seconds that another process than the first waits before it says what is wrong. What ended the
 first as well is said by it, and torch's launcher ends the others in the meantime."""
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,17 @@ def test_processes_that_a_launcher_started_start_no_others(monkeypatch: pytest.M
     assert "--nproc: starts processes" in refused("run", "quickstart_bell", *TWO)
 
 
+@pytest.fixture
+def own_handlers() -> Iterator[None]:
+    """torch's launcher handles signals from then on; this process gets its own handlers back."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_handlers")
 @pytest.mark.parametrize(
     ("code", "status", "said"),
     [("raise SystemExit(7)", 7, ""), ("os.kill(os.getpid(), 9)", 1, "ended by signal 9")],

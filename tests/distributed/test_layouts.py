@@ -22,7 +22,9 @@ COMMON = [
     "train.steps=20",
     "train.checkpoint_every=0",
     "train.ema_decay=0.5",
-    "train.validate_blocks=32",
+    "train.validate_every=10",
+    "train.validate_blocks=8",
+    "sampler.steps=1",
     "train.diagnose_every=0",
     "evaluators={}",
 ]
@@ -47,7 +49,7 @@ ONE = {
 TWO = {
     "ddp": ["parallel.mode=ddp"],
     "ddp accumulated": ["parallel.mode=ddp", ACCUMULATED],
-    "ddp mixed": ["parallel.mode=ddp", ACCUMULATED, *MIXED],
+    "ddp mixed": ["parallel.mode=ddp", "train.micro_batch_size=2", *MIXED],
     "fsdp": ["parallel.mode=fsdp", "parallel.cpu_offload=true"],
     "fsdp accumulated": ["parallel.mode=fsdp", ACCUMULATED, SELECTIVE],
     "fsdp kept": ["parallel.reshard_after_forward=false", ACCUMULATED, FULL],
@@ -55,7 +57,6 @@ TWO = {
     "param_dtype": ["train.precision=bf16", "parallel.param_dtype=bf16",
                     "parallel.reduce_dtype=fp32"],
     "dropout": [DROPOUT],
-    "dropout full": [DROPOUT, FULL],
     "dropout selective": [DROPOUT, SELECTIVE],
 }  # fmt: skip
 FOUR = {
@@ -95,7 +96,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 )
 def test_a_layout_does_not_change_the_curve(runs: dict[str, Path], one: str, other: str) -> None:
     found = deviation(runs[one], runs[other])
-    assert len(curve(runs[one])) > 50
+    assert len(curve(runs[one])) == 46  # 20 losses and norms, 3 validations with their errors
     assert max(found.values()) < 1e-5, found
     left, right = (load_weights(runs[name], ema=False).state for name in (one, other))
     assert left.keys() == right.keys()  # whatever was wrapped, checkpoints name the same
@@ -103,9 +104,8 @@ def test_a_layout_does_not_change_the_curve(runs: dict[str, Path], one: str, oth
         assert right[name] == pytest.approx(tensor, rel=1e-3, abs=1e-6), name
 
 
-@pytest.mark.parametrize("kind", ["full", "selective"])
-def test_what_is_worked_out_again_drops_the_same(runs: dict[str, Path], kind: str) -> None:
-    plain, repeated = curve(runs["2 dropout"]), curve(runs[f"2 dropout {kind}"])
+def test_what_is_worked_out_again_drops_the_same(runs: dict[str, Path]) -> None:
+    plain, repeated = curve(runs["2 dropout"]), curve(runs["2 dropout selective"])
     assert repeated == plain  # bitwise
     assert plain != curve(runs["2 fsdp"])
 
