@@ -18,10 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mdmkit import load_recipe
 from mdmkit.benchmarking.bench import bench
@@ -31,6 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURE = ROOT / "docs" / "performance_growth.svg"
 HEAD_WIDTH = 64
+TOO_LARGE = 9  # exit status of a size that does not fit a GPU; the system kills on a CPU
 
 # Around one size, one thing at a time.
 CENTRE = {
@@ -117,7 +121,9 @@ def measure(denoisers: list[str], device: str, steps: int) -> None:
             got = subprocess.run(
                 [sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True, check=False
             )
-            # A size that does not fit is a result, too.
+            # A size that does not fit is a result, too; anything else is a mistake.
+            if got.returncode not in (0, TOO_LARGE, -signal.SIGKILL):
+                raise SystemExit(f"{wanted} ended with {got.returncode}; what is done is kept")
             failed = wanted | {"failed": got.returncode}
             done.append(failed if got.returncode else json.loads(got.stdout))
             command = f"python benchmarks/growth.py measure --device {device} --steps {steps}"
@@ -227,7 +233,10 @@ def main() -> None:
     elif arguments.command == "point":
         size = arguments.size
         denoiser = size.pop("denoiser")
-        print(json.dumps(measured(denoiser, arguments.device, size, arguments.steps)))
+        try:
+            print(json.dumps(measured(denoiser, arguments.device, size, arguments.steps)))
+        except torch.OutOfMemoryError:
+            raise SystemExit(TOO_LARGE) from None
     elif arguments.command == "draw":
         draw()
     else:

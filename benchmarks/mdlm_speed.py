@@ -233,7 +233,7 @@ def main() -> None:
     }
     settings = {k: v for k, v in vars(args).items() if k != "mdlm"}
     print(json.dumps({
-        "command": "python benchmarks/mdlm_speed.py",
+        "command": "python benchmarks/mdlm_speed.py --mdlm PATH",
         "settings": settings,
         "mdlm": revision(args.mdlm) | {"flash_attn": bool(importlib.util.find_spec("flash_attn"))},
         "variants": found,

@@ -89,19 +89,9 @@ def bench(
             )
 
 
-_LOG_EVERY = 5
-"""Steps: so that a short bench, too, has losses to show."""
-
-
 def as_benched(recipe: Recipe) -> Recipe:
     """The recipe without what comes between its steps; the steps are the same."""
-    train = evolve(
-        recipe.train,
-        validate_every=0,
-        checkpoint_every=0,
-        diagnose_every=0,
-        log_every=min(recipe.train.log_every, _LOG_EVERY),
-    )
+    train = evolve(recipe.train, validate_every=0, checkpoint_every=0, diagnose_every=0)
     return evolve(recipe, train=train, evaluators={}, trackers={})
 
 

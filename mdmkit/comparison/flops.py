@@ -1,9 +1,7 @@
 """Training FLOPs, counted from a recipe: what the network's matrix products cost.
 
-Torch counts the multiplications and additions of a forward on the meta device (two a
-multiply-add), so no weight is made. A step costs three forwards, one for the forward itself and
-two for the backward (arXiv 2001.08361 §2.1), of the body for every position and of the head for
-the positions in the loss alone:
+`mdmkit.costs` counts a forward; a step costs three, of the body for every position and of the head
+for the positions in the loss alone:
 
     3 · rows · (body(L) + share · L · head)
 
@@ -21,10 +19,14 @@ import torch
 from attrs import frozen
 
 from mdmkit.comparison.smoothing import Floats
-from mdmkit.values import Attention, Vocabulary
+from mdmkit.costs.flops import TRAINING, flops_per_token
+from mdmkit.costs.meta import build_on_meta
+from mdmkit.errors import RecipeError
+from mdmkit.values import Vocabulary
 
 if TYPE_CHECKING:
-    from mdmkit.protocols import Denoiser
+    from torch import nn
+
     from mdmkit.recipe import Recipe
 
 MASKED_SHARE = "train/masked_share"
@@ -52,28 +54,22 @@ class ForwardFlops:
             length: L.
             share: of a row's positions that are in the loss, between 0 and 1.
         """
-        return 3 * rows * (self.body + share * length * self.head)
+        return TRAINING * rows * (self.body + share * length * self.head)
 
 
 def forward_flops(recipe: Recipe, vocab: Vocabulary) -> ForwardFlops | None:
     """Count the forward of the recipe's denoiser, or None where it does not run without data."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     length = recipe.data.length
-    supports = recipe.denoiser.supports
     try:
-        with torch.device("meta"), torch.no_grad():
-            denoiser = cast("Denoiser", recipe.denoiser.build(vocab))
-            tokens = torch.zeros(1, length, dtype=torch.int64)
-            t = torch.full((1,), 0.5) if "t" in supports else None
-            causal = recipe.objective.prediction == "next_token" and "causal" in supports
-            with FlopCounterMode(display=False) as body:
-                h = denoiser(tokens, t=t, attention=Attention(causal=causal))
-            with FlopCounterMode(display=False) as head:
-                denoiser.unembed(h[0])
-    except RuntimeError:  # a network may look at values, which the meta device does not have
+        found = flops_per_token(
+            cast("nn.Module", build_on_meta(recipe, vocab.size)),
+            length=length,
+            vocab_size=vocab.size,
+            scored_share=1.0,
+        )
+    except RecipeError:  # a network may look at values, which the meta device does not have
         return None
-    return ForwardFlops(body=body.get_total_flops(), head=head.get_total_flops() / length)
+    return ForwardFlops(body=(found.blocks + found.attention) * length, head=found.head)
 
 
 @frozen(kw_only=True, eq=False)

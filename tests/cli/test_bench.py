@@ -84,3 +84,17 @@ def test_several_ranks_report_once(recipe: Path, tmp_path: Path) -> None:
     assert plain["profile"]["communication"] > 0
     assert plain["sizes"]["updated_parameters"] < plain["sizes"]["parameters"]
     assert any("communication" in note for note in plain["notes"])
+
+
+def test_a_recipe_that_logs_less_often_than_a_bench_has_steps(recipe: Path) -> None:
+    said = mdmkit("bench", recipe, *SHORT, *changed("train.log_every=50"), "--synthetic", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["losses"] == {}
+
+
+@pytest.mark.parametrize("option", ["--out", "--profile"])
+def test_a_folder_for_a_file_is_refused_before_anything_is_measured(
+    recipe: Path, tmp_path: Path, option: str
+) -> None:
+    err = refused("bench", recipe, *SHORT, option, tmp_path)
+    assert f"{tmp_path}: cannot be written; give the name of a file" in err

@@ -67,3 +67,14 @@ def test_mistakes(arguments, message):
 def test_a_size_of_the_vocabulary_can_be_given():
     said = mdmkit("plan", "quickstart_bell", "--vocab-size", 1000, "--json", *SMALL)
     assert json.loads(said.out)["parameters"]["embedding"] == 32 * 1000
+
+
+def test_one_gpu_has_nothing_to_offload_to():
+    err = refused("plan", "quickstart_bell", *SMALL, *changed("parallel.cpu_offload=true"))
+    assert "[parallel] cpu_offload: needs at least 2 processes" in err
+
+
+def test_where_nothing_fits_the_copies_of_weights_are_named():
+    tight = ("--gpu", "mine", "--gpu-memory", 0.001, "--gpu-tflops", 10)
+    said = mdmkit("plan", "quickstart_bell", *tight, *SMALL)
+    assert "--set parallel.param_dtype=bf16" in said.out

@@ -19,8 +19,8 @@ EPSILON = 1e-6
 """What `RMSNorm` adds to the mean square."""
 
 
-class LayerNorm(nn.Module):
-    """Layer norm with a weight, without a bias, computed in float32."""
+class Norm(nn.Module):
+    """A weight for each feature, and no bias."""
 
     def __init__(self, width: int) -> None:
         """Start with weight 1."""
@@ -31,6 +31,10 @@ class LayerNorm(nn.Module):
     def reset_parameters(self) -> None:
         """Weight 1."""
         nn.init.ones_(self.weight)
+
+
+class LayerNorm(Norm):
+    """Layer norm with a weight, without a bias, computed in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., D]`` in the dtype of `x`."""
@@ -39,18 +43,8 @@ class LayerNorm(nn.Module):
         )
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(Norm):
     """x / √(mean of x² + ε) times a weight (arXiv 1910.07467 eq. 4), computed in float32."""
-
-    def __init__(self, width: int) -> None:
-        """Start with weight 1."""
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Weight 1."""
-        nn.init.ones_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., D]`` in the dtype of `x`."""

@@ -65,3 +65,14 @@ def test_clipping_scales_to_the_norm_and_returns_what_it_was(clip: float) -> Non
     assert norm.item() == pytest.approx(expected)
     after = torch.cat([p.grad.flatten() for p in module.parameters()]).norm().item()
     assert after == pytest.approx(min(expected, clip) if clip else expected, rel=1e-5)
+
+
+def test_the_norm_of_narrow_gradients_is_taken_in_float32() -> None:
+    torch.manual_seed(0)
+    parameter = nn.Parameter(torch.zeros(1000, dtype=torch.bfloat16))
+    parameter.grad = torch.randn(1000).bfloat16()
+    wanted = parameter.grad.double().norm()
+    norm = clip_gradients([parameter], 1.0)
+    assert norm.dtype == torch.float32
+    assert norm.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert parameter.grad.double().norm().item() == pytest.approx(1.0, rel=5e-3)

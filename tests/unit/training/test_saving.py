@@ -221,3 +221,11 @@ def test_a_checkpoint_that_cannot_be_dropped_is_said(
         writer.settle()
     writer.close()
     assert steps_on_disk(tmp_path) == [2]
+
+
+def test_a_gpu_without_a_number_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for name in ("cpu", "cuda", "cuda:1"):
+        saving._use_device(torch.device(name))
+    assert chosen == [torch.device("cuda:1")]
