@@ -75,6 +75,7 @@ def test_one_gpu_has_nothing_to_offload_to():
 
 
 def test_where_nothing_fits_the_copies_of_weights_are_named():
-    tight = ("--gpu", "mine", "--gpu-memory", 0.001, "--gpu-tflops", 10)
-    said = mdmkit("plan", "quickstart_bell", *tight, *SMALL)
+    tight = ("--gpu", "mine", "--gpu-memory", 0.1, "--gpu-tflops", 10)
+    large = changed("denoiser.width=768", "denoiser.depth=2", "train.global_batch_size=1")
+    said = mdmkit("plan", "quickstart_bell", *tight, *large)
     assert "--set parallel.param_dtype=bf16" in said.out
