@@ -7,6 +7,7 @@ ranks, of micro-batches, and an interruption change nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from attrs import frozen
@@ -60,7 +61,7 @@ class StepDraws:
 class RowStreams:
     """A stream of noise for each row of a generation, whatever batch the row is in."""
 
-    def __init__(self, seed: int, rows: range, length: int) -> None:
+    def __init__(self, seed: int, rows: Sequence[int], length: int) -> None:
         """Make streams for the row numbers `rows`, each giving `length` numbers at a time."""
         self._sources = [generator(seed, "generation", row) for row in rows]
         self._length = length

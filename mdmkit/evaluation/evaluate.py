@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,14 @@ from mdmkit.environment import environment
 from mdmkit.errors import PluginError, RecipeError
 from mdmkit.evaluation.driver import Result, measure, run_evaluation
 from mdmkit.evaluation.generate import rows_at_once
-from mdmkit.evaluation.run import find_run, open_trained, read_recipe, weights_facts
+from mdmkit.evaluation.run import (
+    find_run,
+    live_generate,
+    open_trained,
+    other_run,
+    read_recipe,
+    weights_facts,
+)
 from mdmkit.files import explained, write_json
 from mdmkit.network import Live
 from mdmkit.plugins import Catalogue, load_catalogue
@@ -142,6 +150,7 @@ def evaluate(
             world_size=world.size,
             batch_size=batch_size,
             seed=seed,
+            runs_dir=directory.parent,
         )
         return evaluate_live(
             opened.recipe,
@@ -166,6 +175,7 @@ def evaluation_context(
     world_size: int = 1,
     batch_size: int | None = None,
     seed: int = 0,
+    runs_dir: str | Path | None = None,
 ) -> EvaluationContext:
     """What evaluators get, from the parts of a run.
 
@@ -179,7 +189,9 @@ def evaluation_context(
         rank, world_size: this process among those that evaluate.
         batch_size: rows a network call; as in training by default.
         seed: of the evaluation.
+        runs_dir: the folder in which other runs are looked for.
     """
+
     return EvaluationContext(
         call=call,
         objective=live.objective,
@@ -189,6 +201,8 @@ def evaluation_context(
         sampler=recipe.sampler,
         blocks=blocks,
         draws=_draws,
+        generate=live_generate(recipe, tokenizer.vocab, live.noise_schedule, call, device),
+        open_run=partial(other_run, runs_dir=runs_dir, device=device),
         batch_size=batch_size or rows_at_once(recipe),
         length=recipe.data.length,
         device=device,

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from attrs import field, frozen
 
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import RecipeError
 from mdmkit.evaluation.run import find_run, open_trained
-from mdmkit.evaluation.states import Progress, final_states
-from mdmkit.protocols import NetworkCall, NoiseSchedule, Tokenizer
+from mdmkit.generation import Progress, final_states, masks
+from mdmkit.protocols import GenerateCall, Tokenizer
 from mdmkit.recipe import Recipe, dump_recipe
 
 
@@ -44,16 +43,14 @@ class Sample:
 
 def generate_samples(
     recipe: Recipe,
-    call: NetworkCall,
+    generate: GenerateCall,
     tokenizer: Tokenizer,
-    noise_schedule: NoiseSchedule,
     *,
     n: int = 4,
     length: int | None = None,
     seed: int = 0,
     prompt: str = "",
     batch_size: int | None = None,
-    device: torch.device,
     facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> list[Sample]:
@@ -61,14 +58,13 @@ def generate_samples(
 
     Args:
         recipe: names the sampler.
-        call: runs a function of the denoiser.
-        tokenizer, noise_schedule: of the run.
+        generate: runs the sampler on the network.
+        tokenizer: of the run.
         n: how many texts.
         length: tokens of each; the recipe's block length by default.
         seed: of the noise.
         prompt: text that each begins with.
         batch_size: rows a network call; as in training by default.
-        device: where the network lives.
         facts: what provenance says of the weights, from `weights_facts`.
         progress: called as ``progress(rows done, n)``.
 
@@ -81,16 +77,11 @@ def generate_samples(
     prompt_ids = tokenizer.encode_batch([prompt])[0] if prompt else []
     _check_request(recipe, n=n, length=length, prompt_tokens=len(prompt_ids))
     states = final_states(
-        call,
+        generate,
         recipe.sampler,
-        vocab=tokenizer.vocab,
-        noise_schedule=noise_schedule,
-        length=length,
-        n=n,
+        masks(n, length, tokenizer.vocab, prompt_ids),
         seed=seed,
-        prompt_ids=prompt_ids,
         batch_size=batch_size or rows_at_once(recipe),
-        device=device,
         progress=progress,
     )
     samples: list[Sample] = []
@@ -165,15 +156,13 @@ def sample(
     )
     return generate_samples(
         opened.recipe,
-        opened.call,
+        opened.generate,
         opened.tokenizer,
-        opened.live.noise_schedule,
         n=n,
         length=length,
         seed=seed,
         prompt=prompt,
         batch_size=batch_size,
-        device=opened.device,
         facts=opened.facts,
         progress=progress,
     )

@@ -16,15 +16,17 @@ from mdmkit.data.blocks import DataTable, open_blocks, token_counts
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError, RecipeError
+from mdmkit.generation import LiveGenerate
 from mdmkit.learning_rate import learning_rate_fraction
 from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
 from mdmkit.plugins import Catalogue, load_catalogue
-from mdmkit.protocols import BlockSource, RunFacts, Split
+from mdmkit.protocols import BlockSource, NetworkCall, NoiseSchedule, OtherRun, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
 from mdmkit.suggest import did_you_mean
 from mdmkit.training.checkpoint import load_weights
 from mdmkit.training.run_directory import RESOLVED, runs_root
+from mdmkit.values import Vocabulary
 
 TOKENIZER = "tokenizer.json"
 PRECISIONS = ("bf16", "fp32")
@@ -78,6 +80,13 @@ class TrainedRun:
             hasher.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
             hasher.update(plain.reshape(-1).view(torch.uint8).numpy().data)
         return hasher.hexdigest()
+
+    @property
+    def generate(self) -> LiveGenerate:
+        """Runs a sampler on its network."""
+        return live_generate(
+            self.recipe, self.tokenizer.vocab, self.live.noise_schedule, self.call, self.device
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -162,6 +171,41 @@ def open_trained(
         cache_dir=cache_dir,
         step=weights.step,
         ema=weights.ema,
+    )
+
+
+def live_generate(
+    recipe: Recipe,
+    vocab: Vocabulary,
+    noise_schedule: NoiseSchedule,
+    call: NetworkCall,
+    device: torch.device,
+) -> LiveGenerate:
+    """Runs samplers on the network of a recipe."""
+    return LiveGenerate(
+        call=call,
+        vocab=vocab,
+        noise_schedule=noise_schedule,
+        length=recipe.data.length,
+        device=device,
+        supports=recipe.denoiser.supports,
+    )
+
+
+def other_run(run: str, *, runs_dir: str | Path | None, device: torch.device) -> OtherRun:
+    """Another run, which helps to measure one; see `mdmkit.protocols.EvaluationContext`.
+
+    Raises:
+        CheckpointError: where there is none, or it cannot be read.
+    """
+    opened = open_trained(find_run(run, runs_dir), device=str(device))
+    return OtherRun(
+        call=opened.call,
+        objective=opened.live.objective,
+        tokenizer=opened.tokenizer,
+        prediction=opened.recipe.objective.prediction,
+        length=opened.recipe.data.length,
+        provenance=opened.facts,
     )
 
 

@@ -114,6 +114,7 @@ class SuiteJob:
             world_size=world.size,
             batch_size=batch_size,
             seed=seed,
+            runs_dir=trained.directory.parent,
         )
         settings = {
             "seed": seed,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from attrs import frozen
 
+from mdmkit.errors import CheckpointError
 from mdmkit.protocols.learning import Denoiser, Draws, Objective, Prediction
 from mdmkit.protocols.noise import NoiseSchedule
 from mdmkit.protocols.text import BlockSource, Split, Tokenizer
@@ -20,28 +21,56 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class NetworkLogits(Protocol):
+    """Calls the network on partly masked text."""
+
+    def __call__(
+        self, xt: Tensor, t: Tensor | None, attention: Attention, at: Tensor | None = None
+    ) -> Tensor:
+        """Logits ``[B, L, V]`` of ``xt [B, L]`` int64 at ``t [B]``.
+
+        With ``at [B, L]`` bool only those of these N positions, ``[N, V]`` in row-major order:
+        with a large vocabulary all logits of a batch are gigabytes.
+        """
+
+
+def no_cache(rows: int, length: int) -> object | None:  # noqa: ARG001 - the signature
+    """For networks that keep no key-value cache."""
+    return None
+
+
 @frozen(kw_only=True)
 class SamplerContext:
     """What a sampler may use.
 
     Attributes:
-        logits: calls the network: ``logits(xt [B, L], t [B] or None, attention) -> [B, L, V]``.
+        logits: calls the network.
         uniform: ``uniform() -> [B, L]`` float64 on [0, 1): the next noise of each row; a row's
             noise depends on the seed and the row's number alone, never on its batch.
         vocab: the token ids.
         noise_schedule: the schedule the network was trained with.
         device: where tokens live.
+        length: the longest row that the network was trained on; one sampler in a hundred needs it.
+        new_cache: ``new_cache(rows, length)`` makes an empty key-value cache for
+            ``Attention.cache``, or is None where the denoiser does not support ``cache``.
     """
 
-    logits: Callable[[Tensor, Tensor | None, Attention], Tensor]
+    logits: NetworkLogits
     uniform: Callable[[], Tensor]
     vocab: Vocabulary
     noise_schedule: NoiseSchedule
     device: torch.device
+    length: int
+    new_cache: Callable[[int, int], object | None] = no_cache
 
 
 class Sampler(Protocol):
     """A way to turn masks into text.
+
+    It may also have ``any_length``, a class variable: True where it can fill rows longer than
+    those that the network was trained on (it then shows the network ``context.length`` tokens at
+    most at a time); and ``draws`` and ``eos``, options that `mdmkit sample` knows: ``float32``
+    draws are warned of, and with ``eos = "stop"`` a text ends at its first generated EOS.
 
     Attributes:
         prediction: what kind of network it drives.
@@ -56,11 +85,57 @@ class Sampler(Protocol):
         """
 
 
+class GenerateCall(Protocol):
+    """Runs a sampler on the network of a run."""
+
+    def __call__(
+        self, sampler: Sampler, start: Tensor, *, rows: Sequence[int], seed: int
+    ) -> Iterator[Generation]:
+        """Every state on the way from ``start [B, L]`` to text without masks.
+
+        Args:
+            sampler: must drive a network of this kind.
+            start: the tokens to begin with, masks where text is wanted.
+            rows: B numbers; with the seed each fixes the noise of its row.
+            seed: of the noise.
+
+        Raises:
+            PluginError: where the sampler leaves a mask or changes a visible token.
+        """
+
+
 class NetworkCall(Protocol):
     """Runs a function of the denoiser inside the root module: right precision, no gradient."""
 
     def __call__(self, function: Callable[[Denoiser], T]) -> T:
         """``function(denoiser)``; its result must be a tensor or a tuple of tensors."""
+
+
+@frozen(kw_only=True)
+class OtherRun:
+    """A trained run that helps to measure another: a judge of its text, say.
+
+    Attributes:
+        call: runs a function of its denoiser.
+        objective, tokenizer, prediction, length: of that run, as in `EvaluationContext`.
+        provenance: which run, which weights, as plain JSON.
+    """
+
+    call: NetworkCall
+    objective: Objective
+    tokenizer: Tokenizer
+    prediction: Prediction
+    length: int
+    provenance: Mapping[str, Any]
+
+
+def no_other_run(run: str) -> OtherRun:
+    """For contexts without a folder of runs.
+
+    Raises:
+        CheckpointError: always.
+    """
+    raise CheckpointError(f'run "{run}": there is no folder of runs here')
 
 
 @frozen(kw_only=True)
@@ -73,6 +148,9 @@ class EvaluationContext:
         prediction: what the network predicts.
         blocks: opens a split of the run's corpus, in the run's packing.
         draws: ``draws(seed, step, rows, global_rows)`` makes the numbers of one batch.
+        generate: runs a sampler on the network; with several ranks all of them must make the same
+            rows, so that their network calls go together.
+        open_run: opens another run by directory or name (`CheckpointError` where there is none).
         batch_size: rows a network call.
         length: L, the longest row that the network was trained on.
         device: where the network lives.
@@ -88,12 +166,14 @@ class EvaluationContext:
     sampler: Sampler
     blocks: Callable[[Split], BlockSource]
     draws: Callable[[int, int, Tensor, int], Draws]
+    generate: GenerateCall
     batch_size: int
     length: int
     device: torch.device
     rank: int = 0
     world_size: int = 1
     seed: int = 0
+    open_run: Callable[[str], OtherRun] = no_other_run
 
 
 class Evaluation(Protocol):

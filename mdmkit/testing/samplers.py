@@ -27,7 +27,9 @@ class _Network:
     denoiser: HashDenoiser
     calls: int = 0
 
-    def __call__(self, xt: Tensor, t: Tensor | None, attention: Attention) -> Tensor:
+    def __call__(
+        self, xt: Tensor, t: Tensor | None, attention: Attention, at: Tensor | None = None
+    ) -> Tensor:
         self.calls += 1
         self.contract.require(
             xt.ndim == 2 and xt.dtype == torch.int64,
@@ -39,10 +41,15 @@ class _Network:
             "the network is called with t [B] or None",
             lambda: f"t of shape {list(t.shape)}" if t is not None else "",
         )
+        self.contract.require(
+            at is None or (at.shape == xt.shape and at.dtype == torch.bool),
+            "the network is called with at [B, L] bool or None",
+            lambda: f"at {list(at.shape)} {at.dtype}" if at is not None else "",
+        )
         with torch.no_grad():
             logits = self.denoiser.unembed(self.denoiser(xt, attention=attention))
         logits[..., self.vocab.mask_id] += 20.0
-        return logits
+        return logits if at is None else logits[at]
 
 
 @frozen(kw_only=True)
@@ -64,6 +71,7 @@ class _Subject:
             vocab=self.vocab,
             noise_schedule=self.noise_schedule,
             device=torch.device("cpu"),
+            length=_LENGTH,
         )
         start = self.start[rows.start : rows.stop].clone()
         states = list(self.sampler.generate(start, context))
@@ -128,6 +136,7 @@ def _check_states(subject: _Subject, states: list[Generation]) -> None:
         )
         inside = bool(((tokens >= 0) & (tokens < subject.vocab.size)).all())
         contract.require(inside, "tokens are ids of the vocabulary", "others")
+        _check_log_p(subject, state)
         lost = int((tokens != start)[visible].sum())
         clause = "a token visible at the start never changes"
         contract.require(not lost, clause, f"{lost} changed at step {state.step}")
@@ -136,6 +145,21 @@ def _check_states(subject: _Subject, states: list[Generation]) -> None:
     for name in ("step", "network_evaluations"):
         counts = [getattr(state, name) for state in states]
         contract.require(counts == sorted(counts), f"{name} never falls", repr(counts))
+
+
+def _check_log_p(subject: _Subject, state: Generation) -> None:
+    log_p, start = state.log_p, subject.start
+    if log_p is None:
+        return
+    contract, visible = subject.contract, start != subject.vocab.mask_id
+    contract.require(
+        log_p.shape == start.shape and log_p.dtype == torch.float64,
+        "log_p is [B, L] float64 or None",
+        lambda: f"{list(log_p.shape)} {log_p.dtype}",
+    )
+    contract.require(bool((log_p <= 0).all()), "log_p is never positive", f"{float(log_p.max())}")
+    plain = not log_p[visible].any()
+    contract.require(plain, "log_p is 0 at tokens visible from the start", "it is not")
 
 
 def _check_batches(subject: _Subject, whole: Tensor, seed: int) -> None:

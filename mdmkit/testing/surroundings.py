@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mdmkit.draws import StepDraws
 from mdmkit.errors import DataError
+from mdmkit.generation import LiveGenerate
 from mdmkit.protocols import (
     BlockSource,
     Corpus,
@@ -284,6 +285,13 @@ def evaluation_context(
         sampler=Ancestral(steps=4),
         blocks=blocks,
         draws=draws,
+        generate=LiveGenerate(
+            call=call,
+            vocab=VOCAB,
+            noise_schedule=parts.noise_schedule,
+            length=_LENGTH,
+            device=torch.device("cpu"),
+        ),
         batch_size=4,
         length=_LENGTH,
         device=torch.device("cpu"),

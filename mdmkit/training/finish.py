@@ -95,11 +95,9 @@ def finish(job: Job) -> RunResult:
         results = evaluate_live(recipe, context, facts=facts, directory=job.directory)
         samples = generate_samples(
             recipe,
-            context.call,
+            context.generate,
             job.tokenizer,
-            job.live.noise_schedule,
             n=SAMPLES,
-            device=world.device,
         )
         weights = full_state(job.root.denoiser, world)
     if world.rank == 0:
@@ -122,4 +120,5 @@ def evaluation_of(job: Job) -> EvaluationContext:
         device=world.device,
         rank=world.rank,
         world_size=world.size,
+        runs_dir=job.directory.parent,
     )

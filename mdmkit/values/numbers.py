@@ -72,11 +72,15 @@ class Generation:
         tokens: ``[B, L]`` int64; positions not yet decided hold the mask id.
         step: number of steps done.
         network_evaluations: how many times the network was called so far.
+        log_p: ``[B, L]`` float64, for each generated token the log-probability, in nats, that the
+            network gave it when it was drawn (at temperature 1, nothing cut off); 0 at all other
+            positions. None where the sampler does not tell.
     """
 
     tokens: Tensor
     step: int
     network_evaluations: int
+    log_p: Tensor | None = None
 
 
 Metrics = Mapping[str, float | int]

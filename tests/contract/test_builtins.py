@@ -21,7 +21,7 @@ from mdmkit.builtin.mask_patterns import (
     Mirrored,
 )
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
-from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
+from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler, Cached
 from mdmkit.builtin.schedules import Cosine, Geometric, Linear, Polynomial
 from mdmkit.builtin.time_samplers import (
     Annealed,
@@ -188,6 +188,9 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Ancestral(), {}),
         (Ancestral(steps=1), {}),
         (Ancestral(steps=5, temperature=0.5), {"noise_schedule": Cosine()}),
+        (Ancestral(steps=2, min_steps=7, top_k=3, draws="float32"), {}),
+        (Cached(), {}),
+        (Cached(steps=5, rows=False, top_p=0.5, temperature=0), {}),
         (AutoregressiveSampler(), {}),
     ],
     "mdmkit_evaluators": [

@@ -33,7 +33,7 @@ FLOORS = (
     {"plugins", "choices"},
     {"structuring"},
     {"data", "recipe", "recipe_files", "recipe_check", "recipe_schema", "suites", "suite_sources"},
-    {"network", "testing"},
+    {"generation", "network", "testing"},
     {"costs", "training", "evaluation", "comparison", "report", "benchmarking"},
     {"cli"},
 )

@@ -14,6 +14,7 @@ from mdmkit.builtin.schedules import Linear
 from mdmkit.builtin.time_samplers import Uniform
 from mdmkit.builtin.weightings import Flat
 from mdmkit.draws import StepDraws
+from mdmkit.generation import LiveGenerate
 from mdmkit.network import InferenceCall, Root
 from mdmkit.protocols import EvaluationContext, ObjectiveContext
 from mdmkit.testing import run_facts
@@ -98,6 +99,13 @@ def make_context() -> Callable[..., EvaluationContext]:
             "length": LENGTH,
             "device": cpu,
         }
+        facts["generate"] = LiveGenerate(
+            call=facts["call"],
+            vocab=VOCAB,
+            noise_schedule=parts.noise_schedule,
+            length=LENGTH,
+            device=cpu,
+        )
         return EvaluationContext(**{**facts, **changes})
 
     return make

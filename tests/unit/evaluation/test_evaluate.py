@@ -211,7 +211,8 @@ def test_samples_are_texts_with_their_origin(run):
     assert [text.text for text in texts] == [tokenizer.decode(text.ids) for text in texts]
     assert "<|mask|>" not in texts[0].text
     told = texts[0].provenance
-    assert told["sampler"] == {"use": "ancestral", "steps": 4, "temperature": 1.0}
+    assert told["sampler"]["use"] == "ancestral"
+    assert told["sampler"]["steps"] == 4
     assert told["checkpoint"] == {"step": 6, "ema": True}
 
 

@@ -8,7 +8,7 @@ import torch
 from mdmkit.builtin.samplers import Ancestral
 from mdmkit.builtin.schedules import Linear
 from mdmkit.errors import PluginError
-from mdmkit.evaluation.states import final_states
+from mdmkit.generation import LiveGenerate, final_states, masks
 from mdmkit.network import InferenceCall, Root
 from mdmkit.values import Generation
 
@@ -17,20 +17,22 @@ from .conftest import LENGTH, MASK, VOCAB, TinyNetwork
 CPU = torch.device("cpu")
 
 
-def tokens_of(sampler=None, **changes):
+def tokens_of(sampler=None, *, n=8, prompt_ids=(), **changes):
     root = Root(TinyNetwork(1.0))
     root.train()
-    facts = {
-        "vocab": VOCAB,
-        "noise_schedule": Linear(),
-        "length": LENGTH,
-        "n": 8,
-        "seed": 0,
-        "batch_size": 8,
-        "device": CPU,
-    }
-    call = InferenceCall(root, CPU, "fp32")
-    states = final_states(call, sampler or Ancestral(steps=6), **{**facts, **changes})
+    generate = LiveGenerate(
+        call=InferenceCall(root, CPU, "fp32"),
+        vocab=VOCAB,
+        noise_schedule=Linear(),
+        length=LENGTH,
+        device=CPU,
+    )
+    states = final_states(
+        generate,
+        sampler or Ancestral(steps=6),
+        masks(n, LENGTH, VOCAB, prompt_ids),
+        **{"seed": 0, "batch_size": 8, **changes},
+    )
     found = torch.cat([state.tokens.cpu() for state in states])
     assert root.training  # as it was
     return found
