@@ -38,7 +38,9 @@ def mdmkit_denoisers() -> Mapping[str, type[protocols.DenoiserOptions]]:
     Invariants: each prediction depends on xt (and t) alone, and the joint prediction factorises
     over positions; otherwise the NELBO is no bound. With ``attention.causal``, position i sees
     positions <= i only. ``supports`` says which attention features and whether ``t`` are
-    understood. Rows do not influence each other.
+    understood. Rows do not influence each other. With ``cache`` among them the network has
+    ``new_cache(rows, length)``; called with ``Attention(causal=True, cache=...)`` it takes any
+    number of tokens, which follow those that the cache holds, and adds them to it.
 
     Example::
 

@@ -229,11 +229,36 @@ def _check_positions(subject: _Subject) -> None:
     subject.require_same("positions are 0..L−1 where none are given", same, subject.logits())
 
 
+def _check_cache(subject: _Subject) -> None:
+    """Token by token and several at a time, a cache gives what the whole text gives."""
+    contract, tokens = subject.contract, subject.tokens
+    contract.require(
+        "causal" in subject.supports,
+        "a cache is for causal attention",
+        f"supports is {sorted(subject.supports)}",
+    )
+    contract.require(
+        callable(getattr(subject.network, "new_cache", None)),
+        'with "cache" in supports the network has new_cache(rows, length)',
+        "it has not",
+    )
+    rows, length = tokens.shape
+    whole = subject.logits(causal=True)
+    for cuts in (range(1, length + 1), (length - 1, length), (2, length - 2, length)):
+        cache, start, parts = subject.network.new_cache(rows, length), 0, []
+        for stop in cuts:
+            parts.append(subject.logits(tokens[:, start:stop], causal=True, cache=cache))
+            start = stop
+        clause = "with a cache the logits are those of the whole text"
+        subject.require_same(clause, torch.cat(parts, dim=1), whole)
+
+
 _CHECKS_BY_FEATURE = {
     "causal": _check_causal,
     "document_ids": _check_documents,
     "padding": _check_padding,
     "positions": _check_positions,
+    "cache": _check_cache,
 }
 
 

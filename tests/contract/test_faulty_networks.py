@@ -11,6 +11,7 @@ from attrs import define, evolve, frozen
 from torch import Tensor, nn
 
 from mdmkit.builtin.denoisers import Dit
+from mdmkit.builtin.denoisers.cache import KeyValueCache
 from mdmkit.builtin.denoisers.dit import DitNetwork
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
 from mdmkit.builtin.samplers import Ancestral
@@ -110,6 +111,32 @@ class OnlySaysT(FaultyDit):
     @property
     def supports(self) -> frozenset[str]:
         return frozenset({"t"})
+
+
+class SaysItKeeps(DitNetwork):
+    new_cache = None
+
+
+@fault("mdmkit_denoisers", "the network has new_cache")
+@frozen(kw_only=True)
+class OnlySaysCache(FaultyDit):
+    network = SaysItKeeps
+
+
+class FromZero(KeyValueCache):
+    def positions(self, tokens: Tensor) -> Tensor:
+        return torch.arange(tokens.shape[1])[None]
+
+
+class StartsAgain(DitNetwork):
+    def new_cache(self, rows: int, length: int) -> Any:
+        return FromZero.of(rows, length, len(self.blocks))
+
+
+@fault("mdmkit_denoisers", "with a cache the logits are those of the whole text")
+@frozen(kw_only=True)
+class ForgetsPositions(FaultyDit):
+    network = StartsAgain
 
 
 # --- objectives
@@ -239,6 +266,14 @@ class Overwrites(Ancestral):
         yield from Ancestral(steps=4).generate(masked, context)
 
 
+@fault("mdmkit_samplers", "log_p is 0 at tokens visible from the start")
+@frozen(kw_only=True)
+class ScoresWhatWasGiven(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        for state in super().generate(tokens, context):
+            yield evolve(state, log_p=torch.full_like(state.log_p, -1.0))
+
+
 @fault("mdmkit_samplers", "holds no mask")
 @frozen(kw_only=True)
 class StopsEarly(Ancestral):
@@ -260,6 +295,14 @@ class Miscounts(Ancestral):
     def generate(self, tokens: Tensor, context: Any) -> Any:
         for state in Ancestral(steps=4).generate(tokens, context):
             yield evolve(state, network_evaluations=state.step + 7)
+
+
+@fault("mdmkit_samplers", "log_p is 0 at tokens visible from the start")
+@frozen(kw_only=True)
+class ScoresWhatWasGiven(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        for state in super().generate(tokens, context):
+            yield evolve(state, log_p=torch.full_like(state.log_p, -1.0))
 
 
 @fault("mdmkit_samplers", "holds no mask")

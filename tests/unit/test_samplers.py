@@ -49,14 +49,14 @@ class Oracle:
         return logits if at is None else logits[at]
 
 
-def next_token(inputs: Tensor, t: Any, attention: Any) -> Tensor:
+def next_token(inputs: Tensor, t: Any, attention: Any, at: Tensor) -> Tensor:
     """log p(x_i | x_<i) of the chain, for inputs shifted right with BOS in front."""
     assert attention.causal
     assert (inputs[:, 0] == VOCAB.bos_id).all()
     logits = torch.full((*inputs.shape, VOCAB.size), 5.0, dtype=torch.float64)
     logits[:, 0, :STATES] = START.log()
-    logits[:, 1:, :STATES] = MOVE.log()[inputs[:, 1:].clamp(max=STATES - 1)]
-    return logits
+    logits[:, 1:, :STATES] = MOVE.log()[inputs[:, 1:]]
+    return logits[at]
 
 
 def context_of(logits: Any, rows: int, seed: int = 0, schedule: Any = None) -> SamplerContext:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mdmkit.builtin.denoisers.attention import Mask, attend, who_sees_whom
+from mdmkit.builtin.denoisers.cache import KeyValueCache, Past
 from mdmkit.builtin.denoisers.layers import (
     LayerNorm,
     Rotary,
@@ -61,7 +62,7 @@ class Dit:
     @property
     def supports(self) -> frozenset[str]:
         """What it understands; ``t`` only with time conditioning."""
-        known = {"causal", "document_ids", "padding", "positions"}
+        known = {"causal", "document_ids", "padding", "positions", "cache"}
         return frozenset(known | {"t"} if self.time_conditioning else known)
 
     def build(self, vocab: Vocabulary) -> DitNetwork:
@@ -99,18 +100,27 @@ class DitNetwork(nn.Module):
             attention: who sees whom; everybody sees everybody by default.
 
         Raises:
-            ValueError: without `t` where it is required, or with a cache, which it has not.
+            ValueError: without `t` where it is required, or with a cache that does not fit.
         """
         attention = attention or Attention()
-        if attention.cache is not None:
-            raise ValueError('denoiser "dit" keeps no cache: pass attention without one')
+        cache = KeyValueCache.asked_for(attention, tokens)
         x = self.vocab_embed(tokens)
         conditioning = self._conditioning(tokens, t)
-        mask = who_sees_whom(attention, tokens, self.rotary_emb.head_width)
-        rotation = self.rotary_emb(tokens.shape[1], attention.positions, working_dtype(x))
-        for block in self.blocks:
-            x = block(x, rotation, conditioning, mask, attention.causal)
+        if cache is None:
+            mask = who_sees_whom(attention, tokens, self.rotary_emb.head_width)
+            rotation = self.rotary_emb(tokens.shape[1], attention.positions, working_dtype(x))
+            for block in self.blocks:
+                x = block(x, rotation, conditioning, mask, attention.causal)
+        else:
+            mask, positions = cache.mask(tokens), cache.positions(tokens)
+            rotation = self.rotary_emb(tokens.shape[1], positions, working_dtype(x))
+            for block, past in zip(self.blocks, cache.blocks, strict=True):
+                x = block(x, rotation, conditioning, mask, False, past)
         return self.output_layer.features(x, conditioning)
+
+    def new_cache(self, rows: int, length: int) -> KeyValueCache:
+        """An empty cache for ``Attention.cache``, with room for so many rows and positions."""
+        return KeyValueCache.of(rows, length, len(self.blocks))
 
     def unembed(self, h: Tensor) -> Tensor:
         """Logits ``[..., V]`` of features ``[..., D]``."""
@@ -181,20 +191,25 @@ class Block(nn.Module):
         conditioning: Tensor | None,
         mask: Mask,
         causal: bool,
+        past: Past | None = None,
     ) -> Tensor:
         """``[B, L, D]`` to ``[B, L, D]``; ``conditioning [1 or B, C]``."""
         one, two = self._modulation(conditioning)
         x = x + self._drop(
-            gate(self._attend(modulate(self.norm1(x), one), rotation, mask, causal), one)
+            gate(self._attend(modulate(self.norm1(x), one), rotation, mask, causal, past), one)
         )
         return x + self._drop(gate(self.mlp(modulate(self.norm2(x), two)), two))
 
-    def _attend(self, x: Tensor, rotation: Rotation, mask: Mask, causal: bool) -> Tensor:
+    def _attend(
+        self, x: Tensor, rotation: Rotation, mask: Mask, causal: bool, past: Past | None
+    ) -> Tensor:
         rows, length, width = x.shape
         qkv = self.attn_qkv(x).view(rows, length, 3, self.heads, width // self.heads)
         qkv = qkv.permute(2, 0, 3, 1, 4)  # [3, B, H, L, D/H]
-        q, k = Rotary.turn(qkv[:2], rotation)
-        mixed = attend(q, k, qkv[2], mask=mask, causal=causal)
+        (q, k), v = Rotary.turn(qkv[:2], rotation), qkv[2]
+        if past is not None:
+            k, v = past.extend(k, v)
+        mixed = attend(q, k, v, mask=mask, causal=causal)
         return cast("Tensor", self.attn_out(mixed.transpose(1, 2).reshape(rows, length, width)))
 
     def _modulation(self, conditioning: Tensor | None) -> tuple[Triple | None, Triple | None]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mdmkit.builtin.denoisers.attention import Mask, attend, who_sees_whom
+from mdmkit.builtin.denoisers.cache import KeyValueCache, Past
 from mdmkit.builtin.denoisers.layers import (
     RMSNorm,
     Rotary,
@@ -64,7 +65,7 @@ class Transformer:
     dropout: float = option(0.0, ge=0, lt=1, doc="after attention and MLP")
 
     supports: ClassVar[frozenset[str]] = frozenset(
-        {"causal", "document_ids", "padding", "positions"}
+        {"causal", "document_ids", "padding", "positions", "cache"}
     )
     length_multiple: ClassVar[int] = 1
 
@@ -122,17 +123,26 @@ class TransformerNetwork(nn.Module):
             attention: who sees whom; everybody sees everybody by default.
 
         Raises:
-            ValueError: with a cache, which it has not.
+            ValueError: with a cache that does not fit.
         """
         attention = attention or Attention()
-        if attention.cache is not None:
-            raise ValueError('denoiser "transformer" keeps no cache: pass attention without one')
+        cache = KeyValueCache.asked_for(attention, tokens)
         x = self.embed_norm(functional.embedding(tokens, self.embed.weight))
-        mask = who_sees_whom(attention, tokens, self.rotary.head_width)
-        rotation = self.rotary(tokens.shape[1], attention.positions, working_dtype(x))
-        for block in self.blocks:
-            x = block(x, rotation, mask, attention.causal)
+        if cache is None:
+            mask = who_sees_whom(attention, tokens, self.rotary.head_width)
+            rotation = self.rotary(tokens.shape[1], attention.positions, working_dtype(x))
+            for block in self.blocks:
+                x = block(x, rotation, mask, attention.causal)
+        else:
+            mask, positions = cache.mask(tokens), cache.positions(tokens)
+            rotation = self.rotary(tokens.shape[1], positions, working_dtype(x))
+            for block, past in zip(self.blocks, cache.blocks, strict=True):
+                x = block(x, rotation, mask, False, past)
         return cast("Tensor", self.final_norm(x))
+
+    def new_cache(self, rows: int, length: int) -> KeyValueCache:
+        """An empty cache for ``Attention.cache``, with room for so many rows and positions."""
+        return KeyValueCache.of(rows, length, len(self.blocks))
 
     def unembed(self, h: Tensor) -> Tensor:
         """Logits ``[..., V]`` of features ``[..., D]``."""
@@ -186,16 +196,22 @@ class Block(nn.Module):
         self.mlp_in = Matrix(width, 2 * hidden if self.gated else hidden)
         self.mlp_out = Matrix(hidden, width, zero=True)
 
-    def forward(self, x: Tensor, rotation: Rotation, mask: Mask, causal: bool) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: Rotation, mask: Mask, causal: bool, past: Past | None = None
+    ) -> Tensor:
         """``[B, L, D]`` to ``[B, L, D]``."""
-        x = x + self._drop(self._attend(self.attn_norm(x), rotation, mask, causal))
+        x = x + self._drop(self._attend(self.attn_norm(x), rotation, mask, causal, past))
         return x + self._drop(self._mlp(self.mlp_norm(x)))
 
-    def _attend(self, x: Tensor, rotation: Rotation, mask: Mask, causal: bool) -> Tensor:
+    def _attend(
+        self, x: Tensor, rotation: Rotation, mask: Mask, causal: bool, past: Past | None
+    ) -> Tensor:
         rows, length, width = x.shape
         qkv = self.attn_qkv(x).view(rows, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, H, L, D/H]
         q, k = Rotary.turn(self.q_norm(q), rotation), Rotary.turn(self.k_norm(k), rotation)
+        if past is not None:
+            k, v = past.extend(k, v)
         mixed = attend(q, k, v, mask=mask, causal=causal)
         return cast("Tensor", self.attn_out(mixed.transpose(1, 2).reshape(rows, length, width)))
 
