@@ -297,14 +297,6 @@ class Miscounts(Ancestral):
             yield evolve(state, network_evaluations=state.step + 7)
 
 
-@fault("mdmkit_samplers", "log_p is 0 at tokens visible from the start")
-@frozen(kw_only=True)
-class ScoresWhatWasGiven(Ancestral):
-    def generate(self, tokens: Tensor, context: Any) -> Any:
-        for state in super().generate(tokens, context):
-            yield evolve(state, log_p=torch.full_like(state.log_p, -1.0))
-
-
 @fault("mdmkit_samplers", "holds no mask")
 @frozen(kw_only=True)
 class SaysMask:
