@@ -18,13 +18,14 @@ from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError, RecipeError
 from mdmkit.generation import LiveGenerate
 from mdmkit.learning_rate import learning_rate_fraction
-from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
+from mdmkit.network import InferenceCall, Live, Root, bring_to_life, build_root, choose_device
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.protocols import BlockSource, NetworkCall, NoiseSchedule, OtherRun, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
 from mdmkit.suggest import did_you_mean
 from mdmkit.training.checkpoint import load_weights
+from mdmkit.training.parallel import blocks_of, compile_blocks
 from mdmkit.training.run_directory import RESOLVED, runs_root
 from mdmkit.values import Vocabulary
 
@@ -109,6 +110,7 @@ def open_trained(
     ema: bool = True,
     device: str = "auto",
     precision: str | None = None,
+    compile: bool = False,
     notify: Notify = ignore,
     cache_dir: Path | None = None,
     catalogue: Catalogue | None = None,
@@ -123,6 +125,7 @@ def open_trained(
         ema: the averaged weights, where the run has them.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         precision: ``bf16`` or ``fp32``; the run's own by default.
+        compile: each block of the network by torch.compile.
         notify: is told what takes long.
         cache_dir: where tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
         catalogue: the components to choose from; all installed ones by default.
@@ -143,6 +146,8 @@ def open_trained(
     target = choose_device(device)
     root = build_root(recipe, tokenizer.vocab, target, precision)
     load_into(root, weights.fit(root), where=f"{directory}, step {weights.step}")
+    if compile:
+        _compile(root, recipe)
 
     def train_counts() -> Tensor:
         train = open_blocks(
@@ -172,6 +177,18 @@ def open_trained(
         step=weights.step,
         ema=weights.ema,
     )
+
+
+def _compile(root: Root, recipe: Recipe) -> None:
+    blocks = blocks_of(root.denoiser)
+    if not blocks:
+        raise RecipeError("compile: the denoiser of this run lists no blocks; leave it out")
+    if recipe.objective.prediction == "next_token":
+        raise RecipeError(
+            "compile: is for networks that predict masked tokens; from left to right a text grows, "
+            "and every length would be compiled by itself; leave it out"
+        )
+    compile_blocks(blocks)
 
 
 def live_generate(

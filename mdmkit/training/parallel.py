@@ -6,6 +6,7 @@ sharded: FSDP's hooks run around the compiled code and not in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,10 +37,16 @@ def prepare(root: Root, parallel: Parallel, world: World) -> None:
         )
     for block in blocks:
         checkpoint_block(block, parallel.activation_checkpointing)
-        if parallel.compile:
-            # The method and not the module: hooks stay outside, and blocks of one class share code.
-            block.forward = torch.compile(block.forward)
+    if parallel.compile:
+        compile_blocks(blocks)
     shard(root, blocks, parallel, world)
+
+
+def compile_blocks(blocks: Sequence[nn.Module]) -> None:
+    """Compile what each block does, in place."""
+    for block in blocks:
+        # The method and not the module: hooks stay outside, and blocks of one class share code.
+        block.forward = torch.compile(block.forward)
 
 
 def blocks_of(denoiser: nn.Module) -> list[nn.Module]:
