@@ -101,7 +101,9 @@ def picture(path: Path, points: list[dict[str, Any]]) -> None:
         figure = Figure(figsize=(9, 3.8))
         figure.set_layout_engine("constrained")
         for axes, (name, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
-            for colour, method in zip(COLOURS, dict.fromkeys(r["method"] for r in rows)):
+            for colour, method in zip(
+                COLOURS, dict.fromkeys(row["method"] for row in rows), strict=False
+            ):
                 own = [row for row in rows if row["method"] == method]
                 axes.errorbar(
                     [row["step"] for row in own],
@@ -121,9 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--judge", type=Path, required=True)
-    parser.add_argument(
-        "--at", type=int, nargs="+", default=[200, 400, 600, 800, 1000, 1400, 2000]
-    )
+    parser.add_argument("--at", type=int, nargs="+", default=[200, 400, 600, 800, 1000, 1400, 2000])
     parser.add_argument("--n", type=int, default=128)
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=64)
