@@ -16,6 +16,7 @@ from mdmkit.testing.errors import ContractError, explain
 from mdmkit.testing.pytest_plugin import OPTION
 
 ROOT = "mdmkit-contract"
+FOLDERS = pytest.StashKey[list[TemporaryDirectory[str]]]()
 SOURCES = pytest.StashKey[dict[str, tuple[Source, ...]]]()
 
 
@@ -43,6 +44,12 @@ def collectors(session: pytest.Session) -> Iterator[pytest.Collector]:
         )
 
 
+def clean_up(session: pytest.Session) -> None:
+    """Remove the folders of examples. (A config's own clean-up is too late in a worker of xdist.)"""
+    for folder in session.config.stash.get(FOLDERS, []):
+        folder.cleanup()
+
+
 class ContractCollector(pytest.Collector):
     """The contract checks of one distribution."""
 
@@ -56,7 +63,7 @@ class ContractCollector(pytest.Collector):
         from mdmkit.testing.cases import contract_cases
 
         folder = TemporaryDirectory(prefix="mdmkit-contract-")
-        self.config.add_cleanup(folder.cleanup)
+        self.config.stash.setdefault(FOLDERS, []).append(folder)
         directory = Path(folder.name)
         hook = self.config.hook.pytest_mdmkit_contract_examples
         examples = [example for some in hook(directory=directory) for example in some or ()]

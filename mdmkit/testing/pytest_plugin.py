@@ -72,3 +72,11 @@ def pytest_make_collect_report(
 
         report.result = [*report.result, *collectors(collector)]
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove what the checks were given to read."""
+    if session.config.option.mdmkit_contract:
+        from mdmkit.testing.pytest_items import clean_up
+
+        clean_up(session)
