@@ -45,7 +45,7 @@ def collectors(session: pytest.Session) -> Iterator[pytest.Collector]:
 
 
 def clean_up(session: pytest.Session) -> None:
-    """Remove the folders of examples. (A config's own clean-up is too late in a worker of xdist.)"""
+    """Remove the folders of examples. (In a worker of xdist a clean-up of config is too late.)"""
     for folder in session.config.stash.get(FOLDERS, []):
         folder.cleanup()
 
