@@ -15,7 +15,7 @@ from mdmkit.evaluation.run import find_run, open_trained, read_recipe
 from mdmkit.evaluation.sample_states import SampleState
 from mdmkit.evaluation.samples import Sample
 from mdmkit.evaluation.session import Session, Watch, rows_at_once
-from mdmkit.evaluation.wanted import DRAWS, Asked, fitting_samplers, wanted_texts
+from mdmkit.evaluation.wanted import DRAWS, Asked, check_asked, fitting_samplers, wanted_texts
 from mdmkit.generation import Progress
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.protocols import GenerateCall, Tokenizer
@@ -193,6 +193,7 @@ def sample_states(
 
 def _begin(directory: Path, asked: Asked, notify: Notify) -> Session:
     """Load the run and see what is to be generated."""
+    check_asked(asked)  # before much is loaded
     catalogue = load_catalogue()
     opened = open_trained(
         directory,

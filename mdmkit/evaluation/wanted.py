@@ -90,7 +90,8 @@ def wanted_texts(
         RecipeError: for whatever the run cannot do.
         DataError: where the tokenizer refuses a character.
     """
-    _check(asked, recipe)
+    check_asked(asked)
+    _check_kind(recipe)
     if not asked.templates:
         length = recipe.data.length if asked.length is None else asked.length
         if length < 1:
@@ -142,13 +143,12 @@ def fitting_samplers(prediction: Prediction, *, any_length: bool = False) -> lis
     ]
 
 
-def _check(asked: Asked, recipe: Recipe) -> None:
-    drives, predicts = recipe.sampler.prediction, recipe.objective.prediction
-    if drives != predicts:
-        raise RecipeError(
-            f'[sampler] it drives a network that predicts "{drives}", and this one predicts '
-            f'"{predicts}"; choose another with --use: {", ".join(fitting_samplers(predicts))}'
-        )
+def check_asked(asked: Asked) -> None:
+    """What can be seen without a run.
+
+    Raises:
+        RecipeError: for a request that no run could fulfil.
+    """
     if asked.copies < 1:
         raise RecipeError(f"n: expected at least 1 text, got {asked.copies}")
     if asked.batch_size is not None and asked.batch_size < 1:
@@ -163,6 +163,16 @@ def _check(asked: Asked, recipe: Recipe) -> None:
         )
     if asked.draws is not None and not asked.templates:
         raise RecipeError("draws: for templates with a gap whose length is open, as [MASK:3-8]")
+    _named(asked.templates)
+
+
+def _check_kind(recipe: Recipe) -> None:
+    drives, predicts = recipe.sampler.prediction, recipe.objective.prediction
+    if drives != predicts:
+        raise RecipeError(
+            f'[sampler] it drives a network that predicts "{drives}", and this one predicts '
+            f'"{predicts}"; choose another with --use: {", ".join(fitting_samplers(predicts))}'
+        )
 
 
 def _named(templates: Sequence[str | Template]) -> Mapping[str | int, Template]:
