@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from mdmkit.evaluation.evaluate import evaluate
-    from mdmkit.evaluation.generate import sample
+    from mdmkit.evaluation.generate import sample, sample_states
     from mdmkit.evaluation.replay import replay
     from mdmkit.evaluation.suite import evaluate_suite
     from mdmkit.hookspecs import hookimpl
@@ -48,6 +48,7 @@ __all__ = [
     "option",
     "replay",
     "sample",
+    "sample_states",
     "train",
 ]
 
@@ -68,6 +69,7 @@ _LAZY = {
     "option": "mdmkit.options",
     "replay": "mdmkit.evaluation.replay",
     "sample": "mdmkit.evaluation.generate",
+    "sample_states": "mdmkit.evaluation.generate",
     "train": "mdmkit.training.loop",
 }
 

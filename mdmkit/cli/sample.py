@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +20,9 @@ from mdmkit.cli.run_options import (
     RunsDirOption,
 )
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -26,12 +31,37 @@ def register(app: typer.Typer) -> None:
 
 def sample_run(
     run: RunArgument,
-    n: Annotated[int, typer.Option("--n", "-n", help="How many texts.")] = 4,
+    n: Annotated[
+        int | None,
+        typer.Option("--n", "-n", help="How many texts; else 4. Of each template; else 1."),
+    ] = None,
     length: Annotated[
         int | None, typer.Option(help="Tokens of each, with the prompt; else the block length.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal texts.")] = 0,
     prompt: Annotated[str, typer.Option(help="Text that each begins with.")] = "",
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Text with gaps: [MASK:12] is one of 12 tokens, [MASK:3-8] one whose length is "
+            "chosen, [BOS] and [EOS] are special tokens, \\[ is a bracket; repeatable.",
+        ),
+    ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Templates, one a line: .txt as they are, .jsonl with the keys template and id.",
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(help="Masks by which a length of [MASK:3-8] is chosen; else 32."),
+    ] = None,
+    use: Annotated[
+        str | None, typer.Option(metavar="SAMPLER", help="Short for --set sampler.use=….")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Short for --set sampler.steps=….")] = None,
     overrides: Annotated[
         list[str] | None,
@@ -45,20 +75,27 @@ def sample_run(
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
     precision: Annotated[str | None, typer.Option("--precision", hidden=True)] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the texts while they are unmasked.")
+    ] = False,
     as_json: JsonOption = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the texts to this new file instead, as JSON, one a line."),
+        typer.Option(
+            metavar="FILE",
+            help="Write the texts to this new file instead: .jsonl as JSON, one a line, or .txt.",
+        ),
     ] = None,
     runs_dir: RunsDirOption = None,
 ) -> None:
-    """Generate text with a trained run."""
+    """Generate text with a trained run, or fill the gaps of a text."""
     import attrs
     from rich.console import Console
 
     from mdmkit.errors import RecipeError
     from mdmkit.evaluation.generate import sample
-    from mdmkit.report.counting import counting
+    from mdmkit.evaluation.infilling.template_file import read_templates
+    from mdmkit.report.sample_files import require_place, write_samples
     from mdmkit.report.tables import print_samples
 
     if precision is not None:
@@ -66,15 +103,19 @@ def sample_run(
             f"--precision: a text has none; for the arithmetic use --dtype {precision}"
         )
     if out is not None:
-        _require_new(out)
+        require_place(out)
+    listed = [] if templates is None else read_templates(templates)
     side = Console(stderr=True)
-    with counting(side) as progress:
+    with _on_the_way(side, watch) as shown:
         samples = sample(
             run,
             n=n,
             length=length,
             seed=seed,
             prompt=prompt,
+            templates=[*(template or ()), *listed],
+            draws=draws,
+            use=use,
             steps=steps,
             overrides=overrides or (),
             checkpoint=checkpoint,
@@ -84,32 +125,28 @@ def sample_run(
             batch_size=batch_size,
             runs_dir=runs_dir,
             notify=lambda text: side.print(text, markup=False, highlight=False, soft_wrap=True),
-            progress=lambda done, total: progress("texts", done, total),
+            **shown,
         )
-    plain = [attrs.asdict(text) for text in samples]
     if out is not None:
-        _write_lines(out, plain)
-        typer.echo(f"{out}: {len(plain)} texts written", err=True)
+        write_samples(out, samples)
+        typer.echo(f"{out}: {len(samples)} texts written", err=True)
     if as_json:
-        print_json(plain)
+        print_json([attrs.asdict(text) for text in samples])
     elif out is None:
         print_samples(Console(), samples)
 
 
-def _require_new(path: Path) -> None:
-    from mdmkit.errors import MdmkitError
+@contextlib.contextmanager
+def _on_the_way(console: Console, watch: bool) -> Iterator[dict[str, Any]]:
+    """What `sample` tells of its work: every state, or how much is done."""
+    from mdmkit.report.counting import counting
+    from mdmkit.report.watching import watching
 
-    if path.exists():
-        raise MdmkitError(f"--out: {path} exists already; choose another name, or remove it")
-    if not path.parent.is_dir():
-        raise MdmkitError(f"--out: there is no folder {path.parent}; make it first")
-
-
-def _write_lines(path: Path, samples: list[dict[str, object]]) -> None:
-    import json
-
-    from mdmkit.files import explained, write_atomic
-
-    lines = (json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in samples)
-    with explained(path, "make room, or choose another place with --out"):
-        write_atomic(path, "".join(f"{line}\n" for line in lines))
+    if watch and console.is_terminal:
+        with watching(console) as show:
+            yield {"watch": show}
+        return
+    if watch:
+        typer.echo("--watch: there is no terminal to show them on; the texts come whole", err=True)
+    with counting(console) as progress:
+        yield {"progress": lambda done, total: progress("texts", done, total)}

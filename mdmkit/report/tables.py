@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mdmkit.evaluation.generate import Sample
 
 HEADER = ("number", "value ± standard error", "unit")
+GENERATED = "cyan"
+"""The style of generated text beside text that was given."""
 _INDENT = "  "
 
 
@@ -41,11 +43,33 @@ def print_samples(console: Console, samples: Sequence[Sample]) -> None:
     for number, sample in enumerate(samples):
         if number:
             console.print()
-        made = f"{sample.sampler} · {sample.network_evaluations} network evaluations"
-        _print(console, Text(f"sample {sample.row} · seed {sample.seed} · {made}", "bold"))
-        for line in printable(sample.text).split("\n"):
+        _print(console, Text(" · ".join(_made(sample)), "bold"))
+        for line in _highlighted(sample).split("\n", allow_blank=True):
             for part in _wrapped(console, line):
-                _print(console, Text(_INDENT + part))
+                _print(console, Text(_INDENT) + part)
+
+
+def _made(sample: Sample) -> Iterator[str]:
+    """How a text was made."""
+    yield f"sample {sample.row}"
+    if sample.template_id is not None:
+        yield printable(f"template {sample.template_id}")
+    yield f"seed {sample.seed}"
+    yield sample.sampler
+    yield f"{sample.network_evaluations} network evaluations"
+    if sample.nelbo is not None:
+        lengths = " + ".join(str(gap.stop - gap.start) for gap in sample.gaps)
+        yield f"{lengths} tokens, the best of {len(sample.candidates)} lengths"
+
+
+def _highlighted(sample: Sample) -> Text:
+    """The text with what was generated set apart from what was given, if anything was."""
+    text, end = Text(), 0
+    for gap in sample.gaps if sample.prompt or sample.template else ():
+        text.append(printable(sample.text[end : gap.text_start]))
+        text.append(printable(sample.text[gap.text_start : gap.text_stop]), GENERATED)
+        end = gap.text_stop
+    return text.append(printable(sample.text[end:]))
 
 
 def print_summary(
@@ -108,12 +132,12 @@ def _print(console: Console, line: Text) -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
 
-def _wrapped(console: Console, line: str) -> Iterable[str]:
+def _wrapped(console: Console, line: Text) -> Iterable[Text]:
     """On a terminal, the line broken to its width; elsewhere the line as it is."""
     if not console.is_terminal:
         return [line]
     width = max(console.width - len(_INDENT), 1)
-    return [part.plain for part in Text(line).wrap(console, width, overflow="fold")] or [""]
+    return line.wrap(console, width, overflow="fold") or [Text()]
 
 
 def _circumstances(provenance: Mapping[str, Any]) -> Iterator[str]:
