@@ -195,7 +195,7 @@ def _suites(
     from mdmkit.suites import load_suite
 
     side = _side()
-    shares = share_sources(sources, [load_suite(name).sets for name in names])
+    shares = share_sources(sources, [load_suite(name).tables for name in names])
     results: list[SuiteResult] = []
     for name, share in zip(names, shares, strict=True):
         found = []
