@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mdmkit.data.cache import Notify, ignore
+from mdmkit.errors import RecipeError
 from mdmkit.evaluation.evaluate import Progress
 from mdmkit.evaluation.run import find_run, is_run, open_trained
 from mdmkit.evaluation.suite_file import record_path
@@ -15,7 +16,7 @@ from mdmkit.evaluation.suite_job import SuiteJob, SuiteResult
 from mdmkit.plugins import load_catalogue
 from mdmkit.problems import dotted
 from mdmkit.recipe_files import parse_overrides
-from mdmkit.suites import Suite, load_suite, shorthands
+from mdmkit.suites import Suite, load_suite, select, shorthands
 from mdmkit.training.distributed import open_world, rank_zero_first
 
 TABLES = ("protocol", "sets", "grids", "title")
@@ -93,7 +94,7 @@ def evaluate_suite(
     short = shorthands(asked, common)
     if short:
         asked = read([*own, *short])
-    require_judges(asked)
+    require_judges(select(asked, only) if only else asked)
     with open_world(device) as world:
         with rank_zero_first(world):
             trained = open_trained(
