@@ -6,7 +6,7 @@ Every text, every set of masks and every partition of the positions into steps i
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -43,9 +43,9 @@ P = chain()
 
 def nll(text: Tensor, masked: Tensor) -> Tensor:
     """−log p(token | what is visible) of each masked token of one text, by the chain: [L]."""
-    fitting = (TEXTS == text) | masked
+    fitting = (text == TEXTS) | masked
     weight = P * fitting.all(-1)
-    right = (weight[:, None] * (TEXTS == text)).sum(0) / weight.sum()
+    right = (weight[:, None] * (text == TEXTS)).sum(0) / weight.sum()
     return torch.where(masked, -right.log(), 0.0)
 
 
@@ -115,7 +115,7 @@ class Oracle(nn.Module):
 class Blocks:
     """Every text as often as the chain has it, twice over."""
 
-    provenance = {"source": "chain"}
+    provenance: ClassVar = {"source": "chain"}
     tokens = TEXTS.repeat_interleave((2 * 128 * P).long(), 0)
 
     def __len__(self) -> int:

@@ -202,7 +202,7 @@ class LiveFewStep:
 
     def _noise(self, stream: str, places: Tensor) -> Tensor:
         """A row of noise for each block, the same in all of its looks: ``[B, L]``."""
-        blocks, inverse = places.unique(return_inverse=True)
+        blocks, inverse = torch.unique(places, return_inverse=True)
         draws = PairDraws(
             make=self.context.draws,
             seed=self.context.seed,
