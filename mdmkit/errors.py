@@ -32,6 +32,15 @@ class RecipeError(MdmkitError):
         super().__init__("\n".join(self.problems))
 
 
+class MissingPackageError(RecipeError):
+    """A recipe asks for something that needs a package of an extra, which is not installed."""
+
+    def __init__(self, what: str, package: str, *, extra: str) -> None:
+        super().__init__(
+            f"{what}: the package {package} is not installed; run: pip install 'mdmkit[{extra}]'"
+        )
+
+
 class PluginError(MdmkitError):
     """A plugin that cannot be loaded, breaks its contract, or collides with another."""
 

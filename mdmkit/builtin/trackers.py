@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from attrs import frozen
 
-from mdmkit.errors import RecipeError
+from mdmkit.errors import MissingPackageError, RecipeError
 from mdmkit.hookspecs import hookimpl
 from mdmkit.metrics_log import MetricsLog, read_metrics
 from mdmkit.options import option
@@ -74,10 +74,7 @@ class TensorBoard:
                 f'"{self.folder}"'
             )
         if find_spec("tensorboard") is None:
-            raise RecipeError(
-                'tracker "tensorboard": the package tensorboard is not installed; '
-                "run: pip install 'mdmkit[tensorboard]'"
-            )
+            raise MissingPackageError('tracker "tensorboard"', "tensorboard", extra="tensorboard")
         from mdmkit.builtin.tensorboard_log import TensorBoardLog  # needs the package
 
         return TensorBoardLog(run.directory / path, tomli_w.dumps(run.recipe))

@@ -57,6 +57,12 @@ class TextTokenizer:
         )
 
     @cached_property
+    def unknown_id(self) -> int | None:
+        """What text comes to for which there is no token; None where every text has tokens."""
+        token = getattr(self.backend.model, "unk_token", None)
+        return None if token is None else self.backend.token_to_id(token)
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the definition, independent of how its JSON is laid out."""
         definition = [json.loads(self.backend.to_str()), asdict(self.special)]

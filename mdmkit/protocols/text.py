@@ -14,7 +14,11 @@ Split = Literal["train", "validation", "test"]
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back."""
+    """Text to ids and back.
+
+    May also have ``unknown_id``, the id that text comes to for which there is no token: a judge of
+    generated text refuses what its tokenizer does not know.
+    """
 
     @property
     def vocab(self) -> Vocabulary:

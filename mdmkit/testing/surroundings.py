@@ -24,6 +24,7 @@ from mdmkit.protocols import (
     Denoiser,
     EvaluationContext,
     Evaluator,
+    OtherRun,
     RunInfo,
     Split,
     Tracker,
@@ -247,11 +248,13 @@ def evaluation_context(
 ) -> EvaluationContext:
     """A small random network on random text, masked diffusion, without processes.
 
+    Whatever other run it is asked for, the same network comes, as one that predicts the next token.
+
     Args:
         rank, world_size: this process, and how many there are said to be.
         documents: whether the block source knows which document a block begins in.
     """
-    from mdmkit.builtin.objectives import MaskedDiffusion
+    from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
     from mdmkit.builtin.samplers.ancestral import Ancestral
 
     denoiser = HashDenoiser(VOCAB.size, length=_LENGTH)
@@ -270,6 +273,16 @@ def evaluation_context(
 
     def draws(seed: int, step: int, rows: Tensor, global_rows: int) -> StepDraws:
         return StepDraws(seed=seed, step=step, rows=rows, global_rows=global_rows)
+
+    def open_run(run: str) -> OtherRun:
+        return OtherRun(
+            call=call,
+            objective=Autoregressive().build(parts),
+            tokenizer=_LetterTokenizer(),
+            prediction="next_token",
+            length=_LENGTH,
+            provenance={"run": {"name": run}},
+        )
 
     def blocks(split: Split) -> BlockSource:
         source = _RandomDocuments if documents else _RandomBlocks
@@ -297,4 +310,5 @@ def evaluation_context(
         device=torch.device("cpu"),
         rank=rank,
         world_size=world_size,
+        open_run=open_run,
     )

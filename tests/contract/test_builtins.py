@@ -11,7 +11,14 @@ from mdmkit.builtin import weightings
 from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.corpora import mdmkit_corpora
 from mdmkit.builtin.denoisers import Dit, Transformer
-from mdmkit.builtin.evaluators import Duel, LastWord, MultipleChoice, Nelbo
+from mdmkit.builtin.evaluators import (
+    Duel,
+    GenerativePerplexity,
+    LastWord,
+    Mauve,
+    MultipleChoice,
+    Nelbo,
+)
 from mdmkit.builtin.mask_patterns import (
     BlueNoise,
     Clustered,
@@ -205,9 +212,12 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     ],
 }
 # by hook: components and the settings of their check, more than their modules give as examples;
-# corpora, trackers and some evaluators need files, which theirs make
+# corpora, trackers and some evaluators need files or a judge, which theirs make or name
 
-NEED_FILES = {*mdmkit_corpora().values(), Jsonl, TensorBoard, MultipleChoice, LastWord}
+NEED_FILES = {
+    *mdmkit_corpora().values(),
+    *(Jsonl, TensorBoard, MultipleChoice, LastWord, GenerativePerplexity, Mauve),
+}
 
 CASES = [
     pytest.param(hook, component, settings, id=f"{hook}-{component}")

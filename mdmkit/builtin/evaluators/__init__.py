@@ -10,10 +10,21 @@ from typing import Any
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
 from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.few_step import FewStep
+from mdmkit.builtin.evaluators.generation import GenerativePerplexity, Judge, Mauve
 from mdmkit.builtin.evaluators.nelbo import Nelbo
+from mdmkit.builtin.samplers import Ancestral
 from mdmkit.hookspecs import hookimpl
 
-__all__ = ["Duel", "FewStep", "LastWord", "MultipleChoice", "Nelbo", "mdmkit_evaluators"]
+__all__ = [
+    "Duel",
+    "FewStep",
+    "GenerativePerplexity",
+    "LastWord",
+    "Mauve",
+    "MultipleChoice",
+    "Nelbo",
+    "mdmkit_evaluators",
+]
 
 
 @hookimpl
@@ -25,11 +36,13 @@ def mdmkit_evaluators() -> Mapping[str, type]:
         "few_step": FewStep,
         "multiple_choice": MultipleChoice,
         "last_word": LastWord,
+        "generative_perplexity": GenerativePerplexity,
+        "mauve": Mauve,
     }
 
 
 def contract_examples(directory: Path) -> Iterator[Any]:
-    """What `mdmkit.testing` tries beside the defaults: questions and passages of our own."""
+    """What `mdmkit.testing` tries beside the defaults: with data, or a judge, of our own."""
     questions, passages = directory / "questions.jsonl", directory / "passages.jsonl"
     answers = ("up", "down", "sideways", "out")
     pairs = [(one, two) for one in answers for two in answers if one != two]
@@ -45,3 +58,7 @@ def contract_examples(directory: Path) -> Iterator[Any]:
     yield FewStep(blocks=0, points=3, steps=(2,), direct=(1, 3))
     yield LastWord(path=str(passages))
     yield LastWord(path=str(passages), enumerate=0, questions=3)
+    judge = Judge(run="judge")
+    yield GenerativePerplexity(n=5, judge=judge)
+    yield GenerativePerplexity(n=2, length=7, judge=judge, sampler=Ancestral(steps=2, eos="stop"))
+    yield Mauve(n=20, seeds=2, judge=judge, split="validation")
