@@ -44,7 +44,7 @@ class SamplerContext:
     """What a sampler may use.
 
     Attributes:
-        logits: calls the network.
+        logits: calls the network on all rows of the batch; for some of them ask `logits_of`.
         uniform: ``uniform() -> [B, L]`` float64 on [0, 1): the next noise of each row; a row's
             noise depends on the seed and the row's number alone, never on its batch.
         vocab: the token ids.
@@ -53,6 +53,8 @@ class SamplerContext:
         length: the longest row that the network was trained on; one sampler in a hundred needs it.
         new_cache: ``new_cache(rows, length)`` makes an empty key-value cache for
             ``Attention.cache``, or is None where the denoiser does not support ``cache``.
+        some_rows: set by a sampler that fills a part of each row by another one, and so has to
+            know which rows it is shown; see `logits_of`.
     """
 
     logits: NetworkLogits
@@ -62,6 +64,14 @@ class SamplerContext:
     device: torch.device
     length: int
     new_cache: Callable[[int, int], object | None] = no_cache
+    some_rows: Callable[[Tensor], NetworkLogits] | None = None
+
+    def logits_of(self, rows: Tensor) -> NetworkLogits:
+        """Calls the network on some rows of the batch only, ``rows [R]`` int64.
+
+        What it is called with then has these R rows: ``logits_of(rows)(xt[rows], t[rows], …)``.
+        """
+        return self.logits if self.some_rows is None else self.some_rows(rows)
 
 
 class Sampler(Protocol):

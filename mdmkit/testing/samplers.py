@@ -6,11 +6,11 @@ import itertools
 from typing import Any, get_args
 
 import torch
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 from torch import Tensor
 
 from mdmkit.draws import RowStreams
-from mdmkit.protocols import NoiseSchedule, Prediction, Sampler, SamplerContext
+from mdmkit.protocols import NetworkLogits, NoiseSchedule, Prediction, Sampler, SamplerContext
 from mdmkit.testing.errors import Contract
 from mdmkit.testing.facts import VOCAB, GlobalGenerator, HashDenoiser
 from mdmkit.values import Attention, Generation, Vocabulary
@@ -25,16 +25,50 @@ class _Network:
     contract: Contract
     vocab: Vocabulary
     denoiser: HashDenoiser
+    rows: int
+    length: int
     calls: int = 0
+
+    def some_rows(self, rows: Tensor) -> NetworkLogits:
+        """The network for calls with these rows."""
+
+        def logits(
+            xt: Tensor, t: Tensor | None, attention: Attention, at: Tensor | None = None
+        ) -> Tensor:
+            return self._logits(len(rows), xt, t, attention, at)
+
+        return logits
 
     def __call__(
         self, xt: Tensor, t: Tensor | None, attention: Attention, at: Tensor | None = None
     ) -> Tensor:
+        return self._logits(self.rows, xt, t, attention, at)
+
+    def _logits(
+        self, rows: int, xt: Tensor, t: Tensor | None, attention: Attention, at: Tensor | None
+    ) -> Tensor:
+        self._check(rows, xt, t, at)
         self.calls += 1
+        with torch.no_grad():
+            logits = self.denoiser.unembed(self.denoiser(xt, attention=attention))
+        logits[..., self.vocab.mask_id] += 20.0
+        return logits if at is None else logits[at]
+
+    def _check(self, rows: int, xt: Tensor, t: Tensor | None, at: Tensor | None) -> None:
         self.contract.require(
             xt.ndim == 2 and xt.dtype == torch.int64,
             "the network is called with tokens [B, L] int64",
             lambda: f"{list(xt.shape)} {xt.dtype}",
+        )
+        self.contract.require(
+            len(xt) == rows,
+            "a call shows every row; calls with some of them go through context.logits_of",
+            lambda: f"{len(xt)} rows of {rows}",
+        )
+        self.contract.require(
+            xt.shape[1] <= self.length,
+            "the network is shown context.length tokens at most",
+            lambda: f"{xt.shape[1]} tokens, and it was trained on {self.length}",
         )
         self.contract.require(
             t is None or t.shape == xt.shape[:1],
@@ -46,10 +80,6 @@ class _Network:
             "the network is called with at [B, L] bool or None",
             lambda: f"at {list(at.shape)} {at.dtype}" if at is not None else "",
         )
-        with torch.no_grad():
-            logits = self.denoiser.unembed(self.denoiser(xt, attention=attention))
-        logits[..., self.vocab.mask_id] += 20.0
-        return logits if at is None else logits[at]
 
 
 @frozen(kw_only=True)
@@ -61,17 +91,25 @@ class _Subject:
     vocab: Vocabulary
     noise_schedule: NoiseSchedule
     start: Tensor
+    length: int = _LENGTH
 
     def states(self, rows: range, seed: int = 0) -> list[Generation]:
         """Every state of the generation of these rows."""
-        network = _Network(self.contract, self.vocab, HashDenoiser(self.vocab.size, length=_LENGTH))
+        network = _Network(
+            contract=self.contract,
+            vocab=self.vocab,
+            denoiser=HashDenoiser(self.vocab.size, length=_LENGTH),
+            rows=len(rows),
+            length=self.length,
+        )
         context = SamplerContext(
             logits=network,
             uniform=RowStreams(seed, rows, _LENGTH),
             vocab=self.vocab,
             noise_schedule=self.noise_schedule,
             device=torch.device("cpu"),
-            length=_LENGTH,
+            length=self.length,
+            some_rows=network.some_rows,
         )
         start = self.start[rows.start : rows.stop].clone()
         states = list(self.sampler.generate(start, context))
@@ -119,6 +157,11 @@ def check_sampler(sampler: Sampler | Any, *, noise_schedule: NoiseSchedule | Non
         states = subject.states(range(_ROWS), seed)
         _check_states(subject, states)
         _check_batches(subject, states[-1].tokens, seed)
+    if getattr(sampler, "any_length", False):  # it says so: rows longer than the network knows
+        subject = evolve(subject, length=_LENGTH - 5)
+        states = subject.states(range(_ROWS))
+        _check_states(subject, states)
+        _check_batches(subject, states[-1].tokens, 0)
     contract.require(
         generator.untouched(), "randomness comes from context.uniform alone", "torch's own was used"
     )

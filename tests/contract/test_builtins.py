@@ -28,7 +28,15 @@ from mdmkit.builtin.mask_patterns import (
     Mirrored,
 )
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
-from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler, Cached
+from mdmkit.builtin.samplers import (
+    Ancestral,
+    AutoregressiveSampler,
+    Cached,
+    Confidence,
+    FirstHitting,
+    Remask,
+    SemiAutoregressive,
+)
 from mdmkit.builtin.schedules import Cosine, Geometric, Linear, Polynomial
 from mdmkit.builtin.time_samplers import (
     Annealed,
@@ -198,6 +206,21 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Ancestral(steps=2, min_steps=7, top_k=3, draws="float32"), {}),
         (Cached(), {}),
         (Cached(steps=5, rows=False, top_p=0.5, temperature=0), {}),
+        (FirstHitting(), {}),
+        (FirstHitting(tokens_per_call=3, min_steps=6), {"noise_schedule": Cosine()}),
+        (Confidence(), {}),
+        (Confidence(steps=3, score="drawn", noise=4.5), {"noise_schedule": Cosine()}),
+        (Confidence(steps=4, min_steps=7, eos="stop"), {}),
+        (Confidence(score="margin", rule="threshold", threshold=0.2), {}),
+        (Confidence(score="entropy", rule="entropy_bounded", gamma=1.5), {}),
+        (SemiAutoregressive(sampler=Cached(), block_length=5), {}),
+        (SemiAutoregressive(sampler=Confidence(steps=2, eos="stop"), block_length=1), {}),
+        (SemiAutoregressive(sampler=FirstHitting(eos="stop"), block_length=4), {}),
+        (SemiAutoregressive(sampler=Remask(steps=3, eta=0.5), block_length=32), {}),
+        (SemiAutoregressive(sampler=SemiAutoregressive(sampler=Ancestral(steps=2))), {}),
+        *((Remask(steps=20, strategy=name), {}) for name in ("cap", "conf", "loop")),
+        (Remask(steps=8, strategy="rescale", eta=0.7, min_steps=10), {"noise_schedule": Cosine()}),
+        (Remask(steps=6, eta=1.0, eos="stop"), {"noise_schedule": Linear(eps=1e-3)}),
         (AutoregressiveSampler(), {}),
     ],
     "mdmkit_evaluators": [

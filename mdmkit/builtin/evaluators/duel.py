@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from attrs import frozen
@@ -17,6 +17,7 @@ from mdmkit.builtin.evaluators.likelihood import (
     measurements,
 )
 from mdmkit.builtin.evaluators.pairs import Deal, evenly_spaced
+from mdmkit.builtin.orders import ORDERS, Order
 from mdmkit.diffusion import mask_tokens, masked_logits, scattered, time_at_mask_rate
 from mdmkit.errors import DataError, MdmkitError, RecipeError
 from mdmkit.options import option
@@ -26,34 +27,6 @@ from mdmkit.values import Batch, Measurement
 if TYPE_CHECKING:
     from mdmkit.builtin.evaluators.nelbo.pair_table import PairTable
     from mdmkit.recipe import Recipe
-
-Order = Literal["margin", "confidence", "entropy", "left_to_right"]
-
-
-def _margin(log_p: Tensor) -> Tensor:
-    best = log_p.topk(2, -1).values.exp()
-    return best[..., 0] - best[..., 1]
-
-
-def _confidence(log_p: Tensor) -> Tensor:
-    return log_p.amax(-1)
-
-
-def _entropy(log_p: Tensor) -> Tensor:
-    return (log_p.exp() * log_p.clamp(min=-1e4)).sum(-1)  # the mask's −∞ has probability 0
-
-
-def _left_to_right(log_p: Tensor) -> Tensor:
-    return log_p.new_zeros(log_p.shape[:-1])  # ties go to the left
-
-
-ORDERS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "margin": _margin,
-    "confidence": _confidence,
-    "entropy": _entropy,
-    "left_to_right": _left_to_right,
-}
-"""log p(token) ``[N, V]`` float64 at masked positions to what says who is first: the highest."""
 
 
 @frozen(kw_only=True)

@@ -68,7 +68,4 @@ class Cached(Ancestral):
 
     def _step(self, canvas: Canvas, t: Tensor, lifted: Tensor, noise: Tensor) -> None:
         """Lift the masks, if there are any."""
-        changing = lifted.any(-1).nonzero()[:, 0]
-        if len(changing):
-            some = changing if self.rows and len(changing) < len(lifted) else None
-            canvas.draw(lifted, canvas.look(t, lifted, rows=some), noise)
+        canvas.lift(t, lifted, noise, only_changing=self.rows)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mdmkit.builtin.samplers.choosing import Unmasking
-from mdmkit.diffusion import uniform_subset
+from mdmkit.diffusion import time_at_mask_rate, uniform_subset
 from mdmkit.protocols import SamplerContext
-from mdmkit.values import Attention, Generation
+from mdmkit.values import Attention, Generation, Vocabulary
 
 
 class Canvas:
@@ -58,7 +58,24 @@ class Canvas:
         if rows is None:
             return self.context.logits(self.tokens, t, Attention(), at)
         where = None if at is None else at[rows]
-        return self.context.logits(self.tokens[rows], t[rows], Attention(), where)
+        show = self.context.logits_of(rows)
+        return show(self.tokens[rows], t[rows], Attention(), where)
+
+    def lift(
+        self, t: Tensor, lifted: Tensor, noise: Tensor, *, only_changing: bool = False
+    ) -> None:
+        """Draw tokens for the masks ``lifted [B, L]`` at `t`; without any there is no call.
+
+        Args:
+            t: ``[B]`` or a scalar, the times of the rows.
+            lifted: which masks.
+            noise: ``[B, L]`` float64 on [0, 1).
+            only_changing: show the network no row that stays as it is.
+        """
+        changing = lifted.any(-1).nonzero()[:, 0]
+        if len(changing):
+            some = changing if only_changing and len(changing) < len(lifted) else None
+            self.draw(lifted, self.look(t, lifted, rows=some), noise)
 
     def few_enough(self, lifted: Tensor, order: Tensor) -> Tensor:
         """Of the masks that a step would lift, no more than ``min_steps`` allows.
@@ -90,15 +107,17 @@ class Canvas:
         self.log_p = self.log_p.masked_scatter(lifted, log_p)
         self.worked = self.worked + lifted.any(-1)
         if self.options.eos == "stop":
-            self._end_texts(lifted)
+            self.tokens = texts_ended(self.tokens, lifted, self.context.vocab)
 
-    def _end_texts(self, lifted: Tensor) -> None:
-        """Nothing is generated behind an EOS that was: masks there are filled up."""
-        vocab = self.context.vocab
-        ended = (lifted & (self.tokens == vocab.eos_id)).cumsum(-1) > 0
-        filling = vocab.eos_id if vocab.pad_id is None else vocab.pad_id
-        if filling is not None:
-            self.tokens = self.tokens.masked_fill(ended & self.hidden, filling)
+    def mask(self, where: Tensor) -> None:
+        """Take back what was generated at ``where [B, L]``."""
+        self.tokens = self.tokens.masked_fill(where, self.mask_id)
+        self.log_p = self.log_p.masked_fill(where, 0.0)
+
+    def fill(self, where: Tensor) -> None:
+        """Write over ``where [B, L]`` what stands behind the end of a text."""
+        self.tokens = self.tokens.masked_fill(where, _filling(self.context.vocab))
+        self.log_p = self.log_p.masked_fill(where, 0.0)
 
     def state(self) -> Generation:
         """The next state to give out."""
@@ -109,3 +128,42 @@ class Canvas:
             network_evaluations=self.calls,
             log_p=self.log_p,
         )
+
+
+def texts_ended(tokens: Tensor, generated: Tensor, vocab: Vocabulary) -> Tensor:
+    """Nothing is generated behind an EOS that was: the masks there are filled up.
+
+    Args:
+        tokens: ``[B, L]``.
+        generated: ``[B, L]`` bool, where an EOS ends the text.
+        vocab: masks become padding, or EOS where there is none.
+
+    Returns:
+        ``[B, L]``; what is visible behind the EOS stays.
+    """
+    ended = behind_eos(tokens, generated, vocab)
+    return tokens.masked_fill(ended & (tokens == vocab.mask_id), _filling(vocab))
+
+
+def behind_eos(tokens: Tensor, generated: Tensor, vocab: Vocabulary) -> Tensor:
+    """Where a text is over: ``[B, L]`` bool, behind the first EOS that is ``generated [B, L]``."""
+    if vocab.eos_id is None:
+        return torch.zeros_like(generated)
+    ends = (generated & (tokens == vocab.eos_id)).long()
+    return ends.cumsum(-1) - ends > 0
+
+
+def _filling(vocab: Vocabulary) -> int:
+    """What stands behind the end of a text: padding, or EOS where there is none."""
+    found = (vocab.pad_id, vocab.eos_id, vocab.mask_id)
+    return next(token for token in found if token is not None)
+
+
+def times_of_counts(context: SamplerContext, length: int) -> Tensor:
+    """The times at which the schedule masks 0, 1, …, `length` of so many tokens.
+
+    Returns:
+        ``[length + 1]`` float64 inside of (0, 1).
+    """
+    shares = torch.arange(length + 1, dtype=torch.float64, device=context.device) / length
+    return time_at_mask_rate(context.noise_schedule.alpha, shares)

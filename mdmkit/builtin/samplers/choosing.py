@@ -7,13 +7,16 @@ distribution; the 32-bit way of other projects is there to be compared with.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
+import attrs
 import torch
 from attrs import frozen
 from torch import Tensor
 
 from mdmkit.diffusion import masked_logits
+from mdmkit.errors import MdmkitError
 from mdmkit.options import option
 
 CHUNK = 2**24
@@ -61,22 +64,33 @@ class Choosing:
             logits: ``[N, V]``.
             u: ``[N]`` float64 on [0, 1).
             mask_id: the id that is never drawn.
+
+        Raises:
+            MdmkitError: where the logits are no distribution.
         """
-        rows = max(1, CHUNK // logits.shape[-1])
+        rows = _rows_at_once(logits)
         parts = [
             self._choose(part, v, mask_id)
             for part, v in zip(torch.split(logits, rows), torch.split(u, rows), strict=True)
         ]
-        tokens, log_p = zip(*parts, strict=True)
-        return Drawn(torch.cat(tokens), torch.cat(log_p))
+        tokens, log_p = (torch.cat(part) for part in zip(*parts, strict=True))
+        if not log_p.isfinite().all():
+            raise MdmkitError(
+                "the network's logits are not finite: no token can be drawn from them; its weights "
+                "are damaged, or training diverged (a smaller learning_rate.peak, or an earlier "
+                "--checkpoint)"
+            )
+        return Drawn(tokens, log_p)
 
     def log_probs(self, logits: Tensor, mask_id: int) -> Tensor:
         """What is drawn from: log-probabilities ``[N, V]`` float64 at the temperature, cut off.
 
         At temperature 0 they are those at temperature 1, of which the largest is taken.
         """
-        log_p = masked_logits(logits.double(), mask_id).div(self.temperature or 1.0)
-        log_p = log_p.log_softmax(-1)
+        log_p = plain_log_probs(logits, mask_id)
+        if self.temperature not in (0, 1):
+            log_p = log_p - log_p.amax(-1, keepdim=True)  # no temperature makes this overflow
+            log_p = log_p.div(self.temperature).log_softmax(-1)
         if self.top_p == 1 and not 0 < self.top_k < log_p.shape[-1]:
             return log_p
         order = log_p.argsort(dim=-1, descending=True, stable=True)
@@ -85,7 +99,9 @@ class Choosing:
         if self.top_k:
             kept[:, self.top_k :] = False
             best = best.masked_fill(~kept, -torch.inf).log_softmax(-1)
-        kept &= best.exp().cumsum(-1) - best.exp() < self.top_p  # what stands before it falls short
+        before = best.exp().cumsum(-1).roll(1, -1)
+        before[:, 0] = 0.0
+        kept &= before < self.top_p  # what stands before it falls short
         kept = torch.zeros_like(kept).scatter_(-1, order, kept)
         return log_p.masked_fill(~kept, -torch.inf).log_softmax(-1)
 
@@ -98,7 +114,7 @@ class Choosing:
         else:
             tokens = _by_cumulation(log_p, u)
         plain = self.temperature in (0, 1) and self.top_p == 1 and self.top_k == 0
-        own = log_p if plain else masked_logits(logits.double(), mask_id).log_softmax(-1)
+        own = log_p if plain else plain_log_probs(logits, mask_id)
         return Drawn(tokens, own.gather(-1, tokens[:, None])[:, 0])
 
 
@@ -109,9 +125,51 @@ class Unmasking(Choosing):
     min_steps: int = option(
         1,
         ge=1,
-        doc="steps that a row is given at least: with r of them left, a step lifts at most 1/r "
-        "of its masks",
+        doc="steps that a row is given at least, or as many as it has masks: with r of them left, "
+        "a step lifts at most 1/r of its masks",
     )
+
+
+def plain_log_probs(logits: Tensor, mask_id: int) -> Tensor:
+    """log p(token) at temperature 1, nothing cut off, the mask excluded: ``[N, V]`` float64."""
+    return masked_logits(logits.double(), mask_id).log_softmax(-1)
+
+
+def measured(function: Callable[[Tensor], Tensor], logits: Tensor, mask_id: int) -> Tensor:
+    """A function of `plain_log_probs`, ``[N, V] -> [N]``, of many logits."""
+    parts = torch.split(logits, _rows_at_once(logits))
+    return torch.cat([function(plain_log_probs(part, mask_id)) for part in parts])
+
+
+def refuse_options_of_others(
+    component: Any, choice: str, options: Mapping[str, Sequence[str]]
+) -> None:
+    """For ``__attrs_post_init__``: an option that the choice makes no use of must not be set.
+
+    Args:
+        component: of an attrs class.
+        choice: the name of the option that chooses.
+        options: for each of its values the options that only it, and others that name them, use.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    chosen = getattr(component, choice)
+    users: dict[str, list[str]] = {}
+    for value, names in options.items():
+        for name in names:
+            users.setdefault(name, []).append(value)
+    fields = attrs.fields_dict(type(component))
+    for name, values in users.items():
+        if chosen not in values and getattr(component, name) != fields[name].default:
+            wanted = " or ".join(f'"{value}"' for value in values)
+            raise ValueError(
+                f'{name} is for {choice} = {wanted}; with {choice} = "{chosen}" leave it out'
+            )
+
+
+def _rows_at_once(logits: Tensor) -> int:
+    return max(1, CHUNK // logits.shape[-1])
 
 
 def _by_cumulation(log_p: Tensor, u: Tensor) -> Tensor:
@@ -120,7 +178,8 @@ def _by_cumulation(log_p: Tensor, u: Tensor) -> Tensor:
     total = cumulative[:, -1:]
     # strictly below the total, so that no id behind the last likely one can be hit
     wanted = torch.minimum(u[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, wanted, right=True).squeeze(-1)
+    found = torch.searchsorted(cumulative, wanted, right=True).squeeze(-1)
+    return found.clamp(max=log_p.shape[-1] - 1)  # past the end where nothing is finite
 
 
 def _by_float32_noise(log_p: Tensor, u: Tensor) -> Tensor:

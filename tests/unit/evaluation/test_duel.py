@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from mdmkit.builtin.evaluators.duel import ORDERS, Duel
+from mdmkit.builtin.evaluators.duel import Duel
+from mdmkit.builtin.orders import ORDERS
 from mdmkit.errors import DataError, MdmkitError, RecipeError
 from mdmkit.evaluation.driver import run_evaluation
 from mdmkit.recipe import load_recipe
