@@ -193,9 +193,10 @@ def _axis_problems(option: str, values: object, own: Mapping[str, Any]) -> Itera
 def _with(table: Mapping[str, Any], path: KeyPath, value: Any) -> dict[str, Any]:
     """A copy of `table` that says `value` at `path`."""
     first, *rest = path
+    if not rest:
+        return {**table, first: value}
     inner = table.get(first)
-    below = _with(inner if isinstance(inner, Mapping) else {}, tuple(rest), value)
-    return {**table, first: below if rest else value}
+    return {**table, first: _with(inner if isinstance(inner, Mapping) else {}, tuple(rest), value)}
 
 
 def _short(paths: Sequence[KeyPath]) -> list[str]:

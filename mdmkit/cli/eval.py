@@ -62,7 +62,10 @@ def evaluate_run(
         ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(metavar="LABEL,...", help="Only these sets of the suite.")
+        str | None,
+        typer.Option(
+            metavar="LABEL,...", help="Only these sets of the suite; patterns such as 'cached-*'."
+        ),
     ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on without sets that cannot be had.")
@@ -85,6 +88,14 @@ def evaluate_run(
             metavar="TABLE.KEY=VALUE",
             help="Change a key of [evaluators] or [sampler], with a suite of its [protocol] and "
             "[sets]; repeatable.",
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN|MODEL",
+            help="Who judges generated text, of every evaluator that has one: a run, else a model "
+            "of the hub or its folder; run:NAME and model:NAME say which.",
         ),
     ] = None,
     split: Annotated[
@@ -132,6 +143,7 @@ def evaluate_run(
     names = [*([ZERO_SHOT] if zero_shot else []), *(suites or ())]
     suite_options = {
         "--source": sources, "--only": only, "--allow-missing": allow_missing, "--preset": preset,
+        "--judge": judge,
     }  # fmt: skip
     if replay is not None:
         measuring = {
@@ -145,7 +157,12 @@ def evaluate_run(
             replay, {**where, "sources": _sources(sources), "allow_missing": allow_missing}, as_json
         )
     elif names:
-        suite = {"preset": preset, "allow_missing": allow_missing, "only": _labels(only)}
+        suite = {
+            "preset": preset,
+            "allow_missing": allow_missing,
+            "only": _labels(only),
+            "judge": judge,
+        }
         _suites(_some(runs), names, _sources(sources), {**common, **suite}, as_json)
     else:
         for option, value in suite_options.items():

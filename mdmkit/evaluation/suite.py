@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import RecipeError
 from mdmkit.evaluation.evaluate import Progress
@@ -16,6 +18,7 @@ from mdmkit.evaluation.suite_job import SuiteJob, SuiteResult
 from mdmkit.plugins import load_catalogue
 from mdmkit.problems import dotted
 from mdmkit.recipe_files import parse_overrides
+from mdmkit.suite_sources import option_names
 from mdmkit.suites import Suite, load_suite, select, shorthands
 from mdmkit.training.distributed import open_world, rank_zero_first
 
@@ -155,7 +158,7 @@ def require_judges(suite: Suite) -> None:
     lacking = dict.fromkeys(
         dotted(suite.table_of(label))
         for label, entry in suite.sets.items()
-        if getattr(entry.evaluator, "judge", False) is None
+        if "judge" in option_names(type(entry.evaluator)) and _unset(entry.evaluator)
     )
     if lacking:
         raise RecipeError(
@@ -163,6 +166,12 @@ def require_judges(suite: Suite) -> None:
             "judges the text: --judge RUN (a trained run) or --judge MODEL (a language model of "
             "the Hugging Face hub, or its folder)"
         )
+
+
+def _unset(evaluator: Any) -> bool:
+    """Whether its judge is nobody: none, or one all of whose options are unset."""
+    judge = evaluator.judge
+    return judge is None or (attrs.has(type(judge)) and set(attrs.astuple(judge)) == {None})
 
 
 def _sorted_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
