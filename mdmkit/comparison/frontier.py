@@ -110,7 +110,7 @@ class Frontier:
     @classmethod
     def of(cls, results: Sequence[SuiteResult]) -> Frontier:
         """Bring together what runs came to on the same suite."""
-        texts = [text for result in results for text in _marked(list(_texts(result)))]
+        texts = [text for result in results for text in marked(list(_texts(result)))]
         real = {text.run: _real(result) for result in results for text in _texts(result)}
         return cls(
             suite=results[0].suite.name,
@@ -200,7 +200,7 @@ def _real(result: SuiteResult) -> dict[str, Measurement]:
     return next((found for found in every if {NLL, ENTROPY} <= found.keys()), {})
 
 
-def _marked(texts: Sequence[GeneratedText]) -> list[GeneratedText]:
+def marked(texts: Sequence[GeneratedText]) -> list[GeneratedText]:
     """Texts of one run, with the best ones marked."""
     return [evolve(text, best=not any(_beats(other, text) for other in texts)) for text in texts]
 

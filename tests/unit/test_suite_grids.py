@@ -100,7 +100,7 @@ def test_labels_are_unlike_whatever_is_varied(here):
         '"evaluator.judge.run" = ["a b", "a_b"]\n"evaluator.allow_float32" = [true, false]\n'
     )
     suite = load(source="odd.toml")
-    assert list(suite.sets)[0] == "g-sampler_cached-steps2-run_1-allow_float32_true"
+    assert next(iter(suite.sets)) == "g-sampler_cached-steps2-run_1-allow_float32_true"
     assert list(suite.sets)[-1] == "g-sampler_ancestral-steps2-run_2-allow_float32_false"
     last = suite.sets["g-sampler_ancestral-steps2-run_2-allow_float32_false"].evaluator
     assert (last.sampler.steps, last.sampler.min_steps, last.judge.run) == (2, 2, "a_b")
