@@ -113,6 +113,19 @@ def dotted(path: Iterable[Key]) -> str:
     return text
 
 
+def in_toml(value: object) -> str:
+    """A value of plain data as TOML writes it, in one line.
+
+    >>> in_toml({"run": "a", "layers": [1, 2]})
+    '{run = "a", layers = [1, 2]}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{dotted((k,))} = {in_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(in_toml, value))}]"
+    return json.dumps(value)
+
+
 def a(noun: str) -> str:
     """The noun with its article.
 

@@ -27,7 +27,8 @@ recipe_names = RECIPES.names
 recipe_path = RECIPES.path
 
 _KEY = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
-_ASSIGNMENT = re.compile(rf"\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*=(.*)", re.DOTALL)
+_PATH = re.compile(rf"{_KEY}(?:\s*\.\s*{_KEY})*")
+_ASSIGNMENT = re.compile(rf"\s*({_PATH.pattern})\s*=(.*)", re.DOTALL)
 
 
 @frozen(kw_only=True)
@@ -112,7 +113,7 @@ def parse_overrides(overrides: Sequence[str]) -> Document:
     problems = []
     for text in overrides:
         match = _ASSIGNMENT.fullmatch(text)
-        path = _key_path(match[1]) if match else None
+        path = key_path(match[1]) if match else None
         if match is None or path is None:
             problems.append(f"{OVERRIDE}: expected table.key=value, got {found(text)}")
         elif not _assign(data, path, _value(match[2].strip())):
@@ -209,8 +210,14 @@ def _paths(data: Mapping[str, Any], above: KeyPath = ()) -> Iterator[KeyPath]:
             yield from _paths(value, (*above, key))
 
 
-def _key_path(text: str) -> KeyPath | None:
-    """The names in a dotted, perhaps quoted TOML key."""
+def key_path(text: str) -> KeyPath | None:
+    """The names in a dotted, perhaps quoted TOML key; None where it is none.
+
+    >>> key_path("evaluators.'a b'.draws")
+    ('evaluators', 'a b', 'draws')
+    """
+    if not _PATH.fullmatch(text):
+        return None
     try:
         node: Any = tomllib.loads(f"{text} = 0")
     except tomllib.TOMLDecodeError:

@@ -25,7 +25,7 @@ def share_sources(
 
     Args:
         sources: local files or folders by label.
-        suites: the labels of each suite.
+        suites: the tables of sets of each suite.
 
     Raises:
         RecipeError: for a label that none of them has.
@@ -47,24 +47,34 @@ def read_sources(
 
     Args:
         document: of the suite.
-        sources: local files or folders by label.
+        sources: local files or folders by label of a set, or name of a grid.
         catalogue: the components to choose from.
 
     Raises:
-        RecipeError: for a label that is no set's.
+        RecipeError: for a label that is no set's or grid's.
     """
-    sets, protocol = document.data.get("sets"), document.data.get("protocol", {})
-    known = sets if isinstance(sets, Mapping) else {}
-    unknown = [unknown_set(SOURCE, label, known) for label in sources if label not in known]
+    known = {
+        (kind, label): entry
+        for kind in ("sets", "grids")
+        for label, entry in _table(document.data, kind).items()
+    }
+    labels = [label for _, label in known]
+    unknown = [unknown_set(SOURCE, label, labels) for label in sources if label not in labels]
     if unknown:
         raise RecipeError(unknown)
-    shared = protocol if isinstance(protocol, Mapping) else {}
-    changes = {
-        label: _source(merged(shared, known[label], (), {}), _absolute(path), catalogue)
-        for label, path in sources.items()
-        if isinstance(known[label], Mapping)
-    }
-    return Document.of({"sets": changes} if changes else {}, SOURCE)
+    shared, changes = _table(document.data, "protocol"), dict[str, Any]()
+    for (kind, label), entry in known.items():
+        if label in sources and isinstance(entry, Mapping):
+            whole = merged(shared, entry, (), {})
+            source = _source(whole, _absolute(sources[label]), catalogue)
+            changes.setdefault(kind, {})[label] = source
+    return Document.of(changes, SOURCE)
+
+
+def _table(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A table of a document; empty where there is none, or something else."""
+    table = data.get(name)
+    return table if isinstance(table, Mapping) else {}
 
 
 def _source(entry: Mapping[str, Any], path: str, catalogue: Catalogue) -> dict[str, Any]:

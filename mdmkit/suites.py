@@ -1,13 +1,15 @@
 """A suite: sets of text, and what is measured on each of them.
 
 A suite is a TOML file that is read like a recipe: ``extends``, ``--set``, strict, all problems at
-once. What its sets share stands in ``[protocol]``; a set's own keys win.
+once. What its sets share stands in ``[protocol]``; a set's own keys win. A grid is many sets
+(`mdmkit.suite_grids`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,27 @@ from mdmkit.data.packing import PackingOptions
 from mdmkit.errors import RecipeError
 from mdmkit.options import option
 from mdmkit.plugins import Catalogue, load_catalogue
-from mdmkit.problems import Gather, Problem, StructureError, dotted, found
+from mdmkit.problems import Gather, Problem, StructureError, dotted, found, in_toml
 from mdmkit.protocols import Corpus, Evaluator
 from mdmkit.recipe import CLOSED_TABLES
-from mdmkit.recipe_check import LABEL
-from mdmkit.recipe_files import Document, KeyPath, merged, parse_overrides, read_chain, read_toml
+from mdmkit.recipe_files import (
+    Document,
+    KeyPath,
+    key_path,
+    merged,
+    parse_overrides,
+    read_chain,
+    read_toml,
+)
 from mdmkit.shipped import PRESETS, SUITES
 from mdmkit.structuring import make_converter
+from mdmkit.suite_grids import Grid, Part, expanded, plain_part, says, suite_problems
 from mdmkit.suite_sources import option_names, read_sources, unknown_set
 
 __all__ = [
     "Suite",
     "SuiteSet",
+    "chosen",
     "dump_suite",
     "is_suite",
     "load_suite",
@@ -63,13 +74,26 @@ class Suite:
         name: that of the file, and of what is written.
         title: what it is, in a line.
         preset: the name of the preset that was laid over its protocol.
-        sets: by label.
+        sets: by label, those of its grids too.
+        grids: by name, which of the sets they are; what `dump_suite` makes has none.
     """
 
     name: str
     title: str = ""
     preset: str | None = None
     sets: Mapping[str, SuiteSet]
+    grids: Mapping[str, Grid] = Factory(dict)
+
+    def table_of(self, label: str) -> tuple[str, str]:
+        """The table of the file that a set comes from."""
+        owners = (name for name, grid in self.grids.items() if label in grid.sets)
+        grid = next(owners, None)
+        return ("sets", label) if grid is None else ("grids", grid)
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of its tables of sets: its plain sets and its grids."""
+        return list(dict.fromkeys(self.table_of(label)[1] for label in self.sets))
 
 
 @frozen(kw_only=True)
@@ -78,7 +102,8 @@ class _Outline:
 
     title: str = ""
     protocol: Mapping[str, Any] = Factory(dict)
-    sets: Mapping[str, Mapping[str, Any]]
+    sets: Mapping[str, Mapping[str, Any]] = Factory(dict)
+    grids: Mapping[str, Mapping[str, Any]] = Factory(dict)
 
 
 def load_suite(
@@ -93,7 +118,8 @@ def load_suite(
 
     Args:
         source: a TOML file, or the bare name of a shipped suite.
-        overrides: ``sets.<label>.key=value`` or ``protocol.key=value``, as for ``--set``.
+        overrides: ``sets.<label>.key=value``, ``grids.<name>.key=value`` or
+            ``protocol.key=value``, as for ``--set``.
         preset: a file that holds a ``[protocol]``, or the name of a shipped one; it is laid over
             the suite's protocol.
         sources: local files or folders by label, to be read instead of what a set names.
@@ -148,14 +174,14 @@ def suite_from_dict(
 
 
 def dump_suite(suite: Suite, catalogue: Catalogue | None = None) -> dict[str, Any]:
-    """The suite as plain data, with every default filled in and what is unset left out."""
+    """The suite as plain data: every default filled in, what is unset left out, grids as sets."""
     catalogue = load_catalogue() if catalogue is None else catalogue
     plain: dict[str, Any] = _converter(catalogue).unstructure(suite, unstructure_as=Suite)
-    return plain
+    return {key: value for key, value in plain.items() if key != "grids"}
 
 
 def is_suite(source: str | Path) -> bool:
-    """Whether this names a suite, and not a recipe: a shipped one, or a file with ``sets``.
+    """Whether this names a suite, and not a recipe: a shipped one, or a file with sets or grids.
 
     Raises:
         RecipeError: for a file that cannot be read.
@@ -164,23 +190,35 @@ def is_suite(source: str | Path) -> bool:
     if not path.is_file():
         return path.name == str(source) and path.name in SUITES.names()
     data = read_toml(path)
-    return "sets" in data or "protocol" in data
+    return not data.keys().isdisjoint(("sets", "grids", "protocol"))
 
 
 def select(suite: Suite, labels: Iterable[str]) -> Suite:
-    """The suite with these sets only, in the suite's own order.
+    """The suite with some sets only, in the suite's own order; see `chosen`."""
+    wanted = chosen(suite.sets, labels)
+    return attrs.evolve(suite, sets={label: suite.sets[label] for label in wanted})
+
+
+def chosen(labels: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """The labels that are asked for, in their own order.
+
+    Args:
+        labels: those of the sets that there are.
+        patterns: some of them, or shell patterns that they fit: ``cached-*``.
 
     Raises:
-        RecipeError: for a label that it does not have.
+        RecipeError: for a pattern that none fits.
     """
-    wanted = set(labels)
-    unknown = [
-        unknown_set("--only", label, suite.sets) for label in sorted(wanted - set(suite.sets))
-    ]
+    labels = list(labels)
+    fitting = {
+        pattern: [label for label in labels if fnmatchcase(label, pattern)]
+        for pattern in sorted(set(patterns))
+    }
+    unknown = [unknown_set("--only", p, labels) for p, fit in fitting.items() if not fit]
     if unknown:
         raise RecipeError(unknown)
-    kept = {label: entry for label, entry in suite.sets.items() if label in wanted}
-    return attrs.evolve(suite, sets=kept)
+    wanted = set(chain.from_iterable(fitting.values()))
+    return [label for label in labels if label in wanted]
 
 
 def shorthands(suite: Suite, options: Mapping[str, Any]) -> list[str]:
@@ -191,24 +229,26 @@ def shorthands(suite: Suite, options: Mapping[str, Any]) -> list[str]:
         options: option to value; None is left out.
 
     Raises:
-        RecipeError: for an option that no evaluator of the suite has.
+        RecipeError: for an option that no evaluator of the suite has, or that a grid varies.
     """
     overrides: list[str] = []
     for key, value in options.items():
         if value is None:
             continue
-        having = [
-            label
+        having = dict.fromkeys(
+            suite.table_of(label)
             for label, entry in suite.sets.items()
             if key in option_names(type(entry.evaluator))
-        ]
+        )
         if not having:
             raise RecipeError(
                 f'--{key}: none of the evaluators of suite {suite.name} has an option "{key}"'
             )
-        overrides += [
-            f"{dotted(('sets', label, 'evaluator', key))}={json.dumps(value)}" for label in having
-        ]
+        for kind, name in having:
+            path = ("evaluator", key)
+            if kind == "grids" and path in map(key_path, suite.grids[name].varied):
+                raise RecipeError(f"--{key}: [grids.{name}] varies it; leave out one of the two")
+            overrides.append(f"{dotted((kind, name, *path))}={in_toml(value)}")
     return overrides
 
 
@@ -219,62 +259,37 @@ def _structure(document: Document, catalogue: Catalogue, name: str, preset: str 
     converter = _converter(catalogue)
     try:
         outline = converter.structure(document.data, _Outline)
+        grids = {label: expanded(label, table) for label, table in outline.grids.items()}
+        parts = [plain_part(label, own) for label, own in outline.sets.items()]
+        parts += chain.from_iterable(grid.parts for grid in grids.values())
         gather = Gather()
-        for problem in _label_problems(name, outline.sets):
-            gather.problems.append(problem)
-        sets = {
-            label: _structure_set(converter, label, own, outline.protocol, gather)
-            for label, own in outline.sets.items()
-        }
+        gather.problems += suite_problems(name, document.data, parts)
+        gather.problems += chain.from_iterable(grid.problems for grid in grids.values())
+        sets = {p.label: _structure_set(converter, p, outline.protocol, gather) for p in parts}
         gather.finish()
     except StructureError as error:
         raise RecipeError(dict.fromkeys(document.lines(error.problems))) from error
-    whole = {label: entry for label, entry in sets.items() if entry is not None}
-    return Suite(name=name, title=outline.title, preset=preset, sets=whole)
+    return Suite(
+        name=name,
+        title=outline.title,
+        preset=preset,
+        sets={label: entry for label, entry in sets.items() if entry is not None},
+        grids={label: found.grid for label, found in grids.items()},
+    )
 
 
 def _structure_set(
-    converter: cattrs.Converter,
-    label: str,
-    own: Mapping[str, Any],
-    protocol: Mapping[str, Any],
-    gather: Gather,
+    converter: cattrs.Converter, part: Part, protocol: Mapping[str, Any], gather: Gather
 ) -> SuiteSet | None:
     inner = Gather()
-    plain = merged(protocol, own, (), {})
+    plain = merged(protocol, part.own, (), {})
     result = inner.part("", lambda: converter.structure(plain, SuiteSet))
     for problem in inner.problems:
         rest = problem.path[1:]
-        shared = not _within(own, rest) and _within(protocol, rest)
-        where = ("protocol",) if shared else ("sets", label)
-        gather.problems.append(attrs.evolve(problem, path=(*where, *rest)))
+        shared = not says(part.own, rest) and says(protocol, rest)
+        place = ("protocol", *rest) if shared else part.place(rest)
+        gather.problems.append(attrs.evolve(problem, path=place))
     return result
-
-
-def _within(data: Any, path: Sequence[str | int]) -> bool:
-    """Whether `data` says something at `path`."""
-    for key in path:
-        if not isinstance(data, Mapping):
-            return True  # inside of a value
-        if key not in data:
-            return False
-        data = data[key]
-    return True
-
-
-def _label_problems(name: str, labels: Mapping[str, Any]) -> Iterator[Problem]:
-    expected = "expected letters, digits and . _ -, with a letter or digit first"
-    if not LABEL.fullmatch(name):
-        yield Problem(
-            path=(), message=f"the name of a suite names a file: {expected}; got {found(name)}"
-        )
-    if not labels:
-        yield Problem(path=("sets",), table=True, message="is empty; expected at least one set")
-    for label in labels:
-        if not LABEL.fullmatch(label):
-            yield Problem(
-                path=("sets", label), table=True, message=f"{expected}; got {found(label)}"
-            )
 
 
 def _read_preset(source: str | Path) -> Document:
@@ -295,14 +310,16 @@ def _read_preset(source: str | Path) -> Document:
 
 def _uses(data: Mapping[str, Any]) -> dict[KeyPath, str]:
     """The component that each table of a set has by the protocol, by path."""
-    protocol, sets = data.get("protocol"), data.get("sets")
-    if not isinstance(protocol, Mapping) or not isinstance(sets, Mapping):
+    protocol = data.get("protocol")
+    if not isinstance(protocol, Mapping):
         return {}
     return {
-        ("sets", label, table): options[USE]
+        (kind, label, table): options[USE]
         for table, options in protocol.items()
         if isinstance(options, Mapping) and USE in options
-        for label in sets
+        for kind in ("sets", "grids")
+        if isinstance(data.get(kind), Mapping)
+        for label in data[kind]
     }
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,12 +17,8 @@ from mdmkit.cli.run_options import (
     EmaOption,
     RunsDirOption,
 )
+from mdmkit.cli.side import prints, said, side
 from mdmkit.errors import RecipeError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mdmkit.evaluation.suite_job import SuiteResult
 
 ZERO_SHOT = "zero_shot"
 DTYPES = ("bf16", "fp32")
@@ -62,7 +57,10 @@ def evaluate_run(
         ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(metavar="LABEL,...", help="Only these sets of the suite.")
+        str | None,
+        typer.Option(
+            metavar="LABEL,...", help="Only these sets of the suite; patterns such as 'cached-*'."
+        ),
     ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Go on without sets that cannot be had.")
@@ -87,6 +85,14 @@ def evaluate_run(
             "[sets]; repeatable.",
         ),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN|MODEL",
+            help="Who judges generated text, of every evaluator that has one: a run, else a model "
+            "of the hub or its folder; run:NAME and model:NAME say which.",
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(help="Of every evaluator that has one: train, validation or test."),
@@ -108,6 +114,14 @@ def evaluate_run(
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of a suite with grids of samplers: write <suite>.json, .svg and .png there; the "
+            "pictures need: pip install 'mdmkit[plot]'.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     runs_dir: RunsDirOption = None,
 ) -> None:
@@ -132,6 +146,7 @@ def evaluate_run(
     names = [*([ZERO_SHOT] if zero_shot else []), *(suites or ())]
     suite_options = {
         "--source": sources, "--only": only, "--allow-missing": allow_missing, "--preset": preset,
+        "--judge": judge, "--out": out,
     }  # fmt: skip
     if replay is not None:
         measuring = {
@@ -145,8 +160,15 @@ def evaluate_run(
             replay, {**where, "sources": _sources(sources), "allow_missing": allow_missing}, as_json
         )
     elif names:
-        suite = {"preset": preset, "allow_missing": allow_missing, "only": _labels(only)}
-        _suites(_some(runs), names, _sources(sources), {**common, **suite}, as_json)
+        from mdmkit.cli.suite_output import evaluate_suites
+
+        suite = {
+            "preset": preset,
+            "allow_missing": allow_missing,
+            "only": _labels(only),
+            "judge": judge,
+        }
+        evaluate_suites(_some(runs), names, _sources(sources), {**common, **suite}, as_json, out)
     else:
         for option, value in suite_options.items():
             if value:
@@ -167,53 +189,15 @@ def _recipe(run: str, options: Mapping[str, Any], as_json: bool) -> None:
     from mdmkit.report.counting import counting
     from mdmkit.report.tables import print_results
 
-    side = _side()
-    with counting(side) as progress:
-        results = evaluate(run, **options, notify=_said(side), progress=progress)
-    if not _prints():
+    aside = side()
+    with counting(aside) as progress:
+        results = evaluate(run, **options, notify=said(aside), progress=progress)
+    if not prints():
         return
     if as_json:
         print_json({label: result.to_json() for label, result in results.items()})
     else:
         print_results(Console(), results)
-
-
-def _suites(
-    runs: Sequence[str],
-    names: Sequence[str],
-    sources: Mapping[str, str],
-    options: Mapping[str, Any],
-    as_json: bool,
-) -> None:
-    """Every run on every suite, in one table a suite."""
-    from rich.console import Console
-
-    from mdmkit.evaluation.suite import evaluate_suite
-    from mdmkit.report.counting import counting
-    from mdmkit.report.suite_table import print_suite
-    from mdmkit.suite_sources import share_sources
-    from mdmkit.suites import load_suite
-
-    side = _side()
-    shares = share_sources(sources, [load_suite(name).sets for name in names])
-    results: list[SuiteResult] = []
-    for name, share in zip(names, shares, strict=True):
-        found = []
-        for run in runs:
-            with counting(side) as progress:
-                found.append(
-                    evaluate_suite(
-                        run, name, sources=share, **options, notify=_said(side), progress=progress
-                    )
-                )
-        if _prints() and not as_json:
-            if results:
-                typer.echo()
-            print_suite(Console(), found)
-        results += found
-    if _prints() and as_json:
-        plain = [result.to_json() for result in results]
-        print_json(plain[0] if len(plain) == 1 else plain)
 
 
 def _replay(path: Path, options: Mapping[str, Any], as_json: bool) -> None:
@@ -223,10 +207,10 @@ def _replay(path: Path, options: Mapping[str, Any], as_json: bool) -> None:
     from mdmkit.report.counting import counting
     from mdmkit.report.suite_table import print_replay
 
-    side = _side()
-    with counting(side) as progress:
-        found = replay(path, **options, notify=_said(side), progress=progress)
-    if _prints():
+    aside = side()
+    with counting(aside) as progress:
+        found = replay(path, **options, notify=said(aside), progress=progress)
+    if prints():
         if as_json:
             print_json(found.to_json())
         else:
@@ -286,19 +270,3 @@ def _sources(texts: Sequence[str] | None) -> dict[str, str]:
 
 def _labels(text: str | None) -> list[str]:
     return [label.strip() for label in (text or "").split(",") if label.strip()]
-
-
-def _prints() -> bool:
-    """Whether this process is the one that prints, among those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _side() -> Console:
-    """Where progress and notices go."""
-    from rich.console import Console
-
-    return Console(stderr=True, quiet=not _prints())
-
-
-def _said(side: Console) -> Callable[[str], None]:
-    return lambda text: side.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ def evaluation_context(
         blocks=blocks,
         draws=_draws,
         generate=live_generate(recipe, tokenizer.vocab, live.noise_schedule, call, device),
-        open_run=partial(other_run, runs_dir=runs_dir, device=device),
+        open_run=cache(partial(other_run, runs_dir=runs_dir, device=device)),
         batch_size=batch_size or rows_at_once(recipe),
         length=recipe.data.length,
         device=device,

@@ -260,6 +260,15 @@ def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:
     )
 
 
+def is_run(run: str, runs_dir: str | Path | None = None) -> bool:
+    """Whether `find_run` has a run, or several, for this name."""
+    root = runs_root(runs_dir)
+    whole = any((candidate / RESOLVED).is_file() for candidate in (Path(run), root / run))
+    return whole or any(
+        path.parent.name.rpartition("-")[0] == run for path in root.glob(f"*/{RESOLVED}")
+    )
+
+
 def read_recipe(
     directory: Path,
     overrides: Sequence[str] = (),

@@ -27,7 +27,9 @@ from mdmkit.evaluation.suite_file import (
 )
 from mdmkit.evaluation.suite_sets import (
     ReadySet,
+    applicable,
     missing_error,
+    none_applies,
     open_sets,
     resolve,
     same_everywhere,
@@ -36,7 +38,7 @@ from mdmkit.files import explained
 from mdmkit.plugins import Catalogue
 from mdmkit.protocols import EvaluationContext
 from mdmkit.recipe import dump_recipe
-from mdmkit.suites import Suite, dump_suite, select
+from mdmkit.suites import Suite, chosen, dump_suite
 from mdmkit.training.distributed import World, rank_zero_first
 
 
@@ -77,6 +79,7 @@ class SuiteJob:
         trained, world, context: the run, and in which context its sets are measured.
         facts: of the weights, for provenance.
         settings: with which it is measured, as the file keeps them.
+        left_out: the sets whose evaluators are not for this run, by label, with their table.
     """
 
     suite: Suite
@@ -86,6 +89,7 @@ class SuiteJob:
     context: EvaluationContext
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
+    left_out: Mapping[str, str]
 
     @classmethod
     def of(
@@ -102,7 +106,7 @@ class SuiteJob:
         Raises:
             RecipeError: where they do not fit.
         """
-        whole = resolve(suite, trained.recipe)
+        whole = resolve(applicable(suite, trained.recipe), trained.recipe)
         context = evaluation_context(
             trained.recipe,
             trained.live,
@@ -132,6 +136,9 @@ class SuiteJob:
             context=context,
             facts={**trained.facts, "weights_sha256": trained.weights_sha256()},
             settings=settings,
+            left_out={
+                label: suite.table_of(label)[1] for label in suite.sets if label not in whole.sets
+            },
         )
 
     def run(
@@ -145,12 +152,12 @@ class SuiteJob:
         """Measure the sets, and write the file after each.
 
         Args:
-            only: the labels of the sets that are wanted; all by default.
+            only: the labels of the sets that are wanted, or patterns; all by default.
             allow_missing: go on without the sets that cannot be had.
             path: the file, also read for what is measured already; None: nothing is kept.
             progress: called as ``progress(label, done, total)``.
         """
-        wanted = select(self.suite, only) if only else self.suite
+        wanted = self._wanted(only)
         earlier, stale = self.world.share(self._earlier(path))
         with rank_zero_first(self.world):
             ready, missing = open_sets(wanted, self.trained, self.context)
@@ -194,6 +201,19 @@ class SuiteJob:
             kept=kept,
             path=path,
         )
+
+    def _wanted(self, only: Collection[str]) -> Suite:
+        """The sets that are asked for and are for this run."""
+        every = [*self.suite.sets, *self.left_out]
+        labels = chosen(every, only) if only else every
+        others = [label for label in labels if label in self.left_out]
+        kept = {label: entry for label, entry in self.suite.sets.items() if label in labels}
+        if not kept:
+            raise none_applies(self.suite.name, others)
+        if others:
+            tables = dict.fromkeys(self.left_out[label] for label in others)
+            self.trained.notify(f"{', '.join(tables)}: left out, not for this kind of run")
+        return attrs.evolve(self.suite, sets=kept)
 
     def _record(
         self, opened: ReadySet, old: SetRecord | None, progress: Progress | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -70,6 +70,31 @@ class _Opener:
         if split not in self.sources:
             self.sources[split] = self.trained.open(self.data, split)
         return self.sources[split]
+
+
+def applicable(suite: Suite, recipe: Recipe) -> Suite:
+    """The suite without the sets whose evaluator says that it is not for this run.
+
+    Raises:
+        RecipeError: where none is left.
+    """
+    kept = {label: entry for label, entry in suite.sets.items() if _applies(entry, recipe)}
+    if not kept:
+        raise none_applies(suite.name, suite.sets)
+    return attrs.evolve(suite, sets=kept)
+
+
+def none_applies(suite: str, labels: Iterable[str]) -> RecipeError:
+    """The error where no set of those that are wanted is for the run."""
+    return RecipeError(
+        f"suite {suite}: {', '.join(labels)}: not for this kind of run; expected a run with "
+        "another objective, or other sets"
+    )
+
+
+def _applies(entry: SuiteSet, recipe: Recipe) -> bool:
+    applies: Callable[[Recipe], bool] | None = getattr(entry.evaluator, "applies", None)
+    return applies is None or applies(recipe)
 
 
 def resolve(suite: Suite, recipe: Recipe) -> Suite:

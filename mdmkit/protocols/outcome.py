@@ -216,7 +216,8 @@ class Evaluator(Protocol):
     May also have ``chief``, a class variable: the names of the few measurements that a table of
     many sets shows; all of them without it. One with an option ``path`` reads its data there, and
     one with an option ``precision`` goes on until that relative standard error is reached: these
-    are what ``mdmkit eval --source`` and ``--precision`` set.
+    are what ``mdmkit eval --source`` and ``--precision`` set. One that is for some runs only may
+    have ``applies(recipe) -> bool``: its sets are left out of a suite for other runs.
     """
 
     def build(self, context: EvaluationContext) -> Evaluation:

@@ -32,13 +32,23 @@ def print_suite(console: Console, results: Sequence[SuiteResult]) -> None:
     An upper bound is marked by ``≤``, MDLM's slightly truncated one by ``≈``, an exact number by
     the word.
     """
+    print_heading(console, results)
+    for line in columns(set_rows(results)):
+        _line(console, Text("  " + line))
+    print_missing(console, results)
+
+
+def print_heading(console: Console, results: Sequence[SuiteResult]) -> None:
+    """The suite, and a line a run."""
     suite = results[0].suite
     title = [suite.name, suite.title, f"preset {suite.preset}" if suite.preset else ""]
     _line(console, Text(" · ".join(part for part in title if part), "bold"))
     for result in results:
         _line(console, Text("  " + " · ".join(_weights(result))))
-    for line in columns(list(_rows(results))):
-        _line(console, Text("  " + line))
+
+
+def print_missing(console: Console, results: Sequence[SuiteResult]) -> None:
+    """Why sets are missing, a line each."""
     for label, reason in _missing(results).items():
         _line(console, Text(f"  {label} is missing: {reason.splitlines()[0]}"))
 
@@ -74,6 +84,11 @@ def _verdict(entry: Comparison) -> str:
     return "within its error" if entry.matches else "NOT within its error"
 
 
+def set_rows(results: Sequence[SuiteResult]) -> list[list[str]]:
+    """A header, and for each set the row of each run that it is for."""
+    return list(_rows(results))
+
+
 def _rows(results: Sequence[SuiteResult]) -> Iterator[list[str]]:
     names = _numbers(results)
     counts = [
@@ -83,8 +98,10 @@ def _rows(results: Sequence[SuiteResult]) -> Iterator[list[str]]:
     ]
     runs = ["run"] if len(results) > 1 else []
     yield ["set", *runs, *_headings(results, names), *counts, ""]
-    for label in results[0].suite.sets:
+    for label in dict.fromkeys(label for result in results for label in result.suite.sets):
         for result in results:
+            if label not in result.suite.sets:
+                continue  # it is not for this run
             own = [result.directory.name] if runs else []
             found = result.results.get(label)
             if found is None:

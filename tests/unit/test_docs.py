@@ -119,6 +119,8 @@ def _value(field: attrs.Attribute[Any]) -> str:
         return ", ".join(f"`{json.dumps(word)}`" for word in get_args(kind))
     if _is_choice(kind):
         return f"table with `use`: {CHOICES[kind].kind}"
+    if get_origin(kind) is tuple:
+        return f"array of {WORDS[get_args(kind)[0]].split(' ', 1)[1]}s"
     words = WORDS[kind].removeprefix("a ").removeprefix("an ")
     return f"{words}{field.metadata[METADATA_KEY].describe().removeprefix('a value')}".strip()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
 from mdmkit.builtin.evaluators.duel import Duel
+from mdmkit.builtin.evaluators.few_step import FewStep
 from mdmkit.builtin.evaluators.generation import GenerativePerplexity, Judge, Mauve
 from mdmkit.builtin.evaluators.nelbo import Nelbo
 from mdmkit.builtin.samplers import Ancestral
@@ -16,6 +17,7 @@ from mdmkit.hookspecs import hookimpl
 
 __all__ = [
     "Duel",
+    "FewStep",
     "GenerativePerplexity",
     "LastWord",
     "Mauve",
@@ -31,6 +33,7 @@ def mdmkit_evaluators() -> Mapping[str, type]:
     return {
         "nelbo": Nelbo,
         "duel": Duel,
+        "few_step": FewStep,
         "multiple_choice": MultipleChoice,
         "last_word": LastWord,
         "generative_perplexity": GenerativePerplexity,
@@ -52,6 +55,7 @@ def contract_examples(directory: Path) -> Iterator[Any]:
     passages.write_text("".join(json.dumps({"text": f"go {word}"}) + "\n" for word in answers))
     yield MultipleChoice(task="piqa", path=str(questions))
     yield MultipleChoice(task="piqa", path=str(questions), questions=5, draws=4, bos=True)
+    yield FewStep(blocks=0, points=3, steps=(2,), direct=(1, 3))
     yield LastWord(path=str(passages))
     yield LastWord(path=str(passages), enumerate=0, questions=3)
     judge = Judge(run="judge")

@@ -1,0 +1,148 @@
+"""The picture of a generation frontier: quality against entropy, and against network calls.
+
+A colour is a run, a marker a sampler; lines follow the temperature on the left, the steps on the
+right. Real text is a star.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from mdmkit.comparison.frontier import Frontier, GeneratedText
+from mdmkit.report.comparison_figure import colour
+
+MARKERS = "osD^vPXd"
+QUALITY = "judge NLL (nats per judge token)"
+
+
+def picture(found: Frontier, kind: str) -> bytes:
+    """The picture as a file: the same frontier gives the same one.
+
+    Args:
+        found: what is drawn.
+        kind: ``svg`` or ``png``.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "mdmkit", "font.size": 9, "axes.spines.top": False,
+                         "axes.spines.right": False}):  # fmt: skip
+        figure = Figure(figsize=(10, 4.6))
+        figure.set_layout_engine("constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        _draw_entropy(left, found)
+        _draw_calls(right, found)
+        _legend(figure, found)
+        held = io.BytesIO()
+        dated = {"Date": None} if kind == "svg" else None
+        figure.savefig(held, format=kind, dpi=160, metadata=dated)
+    return held.getvalue()
+
+
+def as_trained(texts: Sequence[GeneratedText]) -> list[GeneratedText]:
+    """Those at the temperature that is nearest to 1."""
+    if not texts:
+        return []
+    nearest = min((text.temperature for text in texts), key=lambda value: abs(value - 1))
+    return [text for text in texts if text.temperature == nearest]
+
+
+def _draw_entropy(axes: Any, found: Frontier) -> None:
+    for text_run in found.runs:
+        curves = dict.fromkeys(text.curve for text in found.texts if text.run == text_run)
+        for curve in curves:
+            own = [t for t in found.texts if (t.run, t.curve) == (text_run, curve)]
+            _line(
+                axes,
+                found,
+                sorted(own, key=lambda text: text.temperature),
+                [text.entropy.value for text in own],
+                [text.entropy.stderr for text in own],
+            )
+    for number, real in enumerate(found.real.values()):
+        if real:
+            nll, entropy = real["generative_nll"], real["unigram_entropy"]
+            axes.errorbar(
+                entropy.value, nll.value, xerr=entropy.stderr, yerr=nll.stderr, fmt="*", ms=13,
+                color="0.25", mec="white", zorder=5 + number,
+            )  # fmt: skip
+    axes.set_xlabel("unigram entropy of a text (nats)")
+    axes.set_ylabel(QUALITY)
+    axes.grid(alpha=0.25, lw=0.6)
+
+
+def _draw_calls(axes: Any, found: Frontier) -> None:
+    for run in found.runs:
+        grids = dict.fromkeys(text.grid for text in found.texts if text.run == run)
+        for grid in grids:
+            own = as_trained([t for t in found.texts if (t.run, t.grid) == (run, grid)])
+            own.sort(key=lambda text: text.calls.value)
+            _line(
+                axes,
+                found,
+                own,
+                [text.calls.value for text in own],
+                [text.calls.stderr for text in own],
+            )
+    for nll in {real["generative_nll"].value for real in found.real.values() if real}:
+        axes.axhline(nll, color="0.25", lw=0.9, ls=":", zorder=0)
+        axes.plot(0.985, nll, "*", ms=13, color="0.25", mec="white", clip_on=False, zorder=5,
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("network calls a batch, at the temperature nearest to 1")
+    axes.grid(alpha=0.25, lw=0.6)
+
+
+def _line(
+    axes: Any,
+    found: Frontier,
+    texts: Sequence[GeneratedText],
+    x: Sequence[float],
+    errors: Sequence[float],
+) -> None:
+    """One sampler of one run; the fewer its steps, the paler."""
+    first = texts[0]
+    axes.errorbar(
+        x,
+        [text.nll.value for text in texts],
+        xerr=errors,
+        yerr=[text.nll.stderr for text in texts],
+        color=colour(found.runs.index(first.run)),
+        marker=MARKERS[_samplers(found).index(first.name) % len(MARKERS)],
+        ms=4,
+        lw=1.1,
+        elinewidth=0.7,
+        alpha=_strength(found, texts),
+    )
+
+
+def _strength(found: Frontier, texts: Sequence[GeneratedText]) -> float:
+    first = texts[0]
+    own = [text for text in found.texts if (text.run, text.grid) == (first.run, first.grid)]
+    curves = list(dict.fromkeys(text.curve for text in own))
+    if len({text.curve for text in texts}) > 1 or len(curves) == 1:
+        return 1.0
+    return 0.35 + 0.65 * curves.index(first.curve) / (len(curves) - 1)
+
+
+def _samplers(found: Frontier) -> list[str]:
+    return list(dict.fromkeys(text.name for text in found.texts))
+
+
+def _legend(figure: Any, found: Frontier) -> None:
+    from matplotlib.lines import Line2D
+
+    runs = [
+        Line2D([], [], color=colour(number), lw=3, label=run)
+        for number, run in enumerate(found.runs)
+    ]
+    samplers = [
+        Line2D([], [], color="0.35", lw=0, marker=MARKERS[number % len(MARKERS)], label=name)
+        for number, name in enumerate(_samplers(found))
+    ]
+    real = [Line2D([], [], color="0.25", lw=0, marker="*", ms=11, mec="white", label="real text")]
+    figure.legend(handles=[*runs, *samplers, *real], loc="outside lower center", ncols=5,
+                  frameon=False)  # fmt: skip
