@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -113,10 +112,24 @@ def partitions(length: int, sizes: tuple[int, ...]) -> list[list[tuple[int, ...]
     return [list(groups) for groups in sorted(found)]
 
 
-def assignments(length: int, steps: int) -> Iterator[list[list[int]]]:
-    """Every way in which each position chooses its own step: what ancestral steps do."""
-    for chosen in itertools.product(range(steps), repeat=length):
-        yield [[i for i in range(length) if chosen[i] == step] for step in range(steps)]
+def all_partitions(length: int) -> list[list[tuple[int, ...]]]:
+    """Every ordered partition of the positions, into any number of groups."""
+    sizes = itertools.chain.from_iterable(
+        itertools.product(range(1, length + 1), repeat=groups) for groups in range(1, length + 1)
+    )
+    return [way for size in sizes if sum(size) == length for way in partitions(length, size)]
+
+
+def chance(way: list[tuple[int, ...]], steps: int) -> float:
+    """Of a partition, if each position chooses one of so many steps: what equal steps do."""
+    return math.comb(steps, len(way)) / steps ** sum(len(group) for group in way)
+
+
+def law_of_steps(texts: Texts, steps: int) -> Tensor:
+    """Of `ancestral` with the linear schedule: ``[N]``."""
+    ways = all_partitions(texts.length)
+    laws = torch.stack([texts.partitioned(way) for way in ways])
+    return torch.tensor([chance(way, steps) for way in ways], dtype=torch.float64) @ laws
 
 
 def mixture(texts: Texts, ways: list[list[tuple[int, ...]]]) -> Tensor:
@@ -166,7 +179,7 @@ def test_parallel_calls_draw_from_the_mixture_of_partitions():
 
 @pytest.mark.parametrize("texts", [CHAIN, HIDDEN], ids=["chain", "hidden"])
 def test_few_ancestral_steps_have_the_law_and_the_error_of_their_mixture(texts):
-    n, law = 20_000, mixture(texts, list(assignments(texts.length, 3)))
+    n, law = 20_000, law_of_steps(texts, 3)
     found = drawn(Ancestral(steps=3), texts, texts.masks(n)).tokens
     assert texts.p_value(found, law) > 0.01
     shares = texts.counts(found) / n
@@ -192,12 +205,15 @@ def expected_error(texts: Texts, steps: int) -> float:
 
 
 @pytest.mark.parametrize("texts", [CHAIN, HIDDEN], ids=["chain", "hidden"])
-def test_the_error_falls_with_the_number_of_steps(texts):
-    ways = list(assignments(texts.length, 3))
-    mean = sum(texts.kl(texts.partitioned(groups)) for groups in ways) / len(ways)
+def test_how_the_error_falls_with_the_number_of_steps(texts):
+    """Of a known partition as 1/T, of what comes out, which does not tell it, as 1/T²."""
+    ways = all_partitions(texts.length)
+    mean = sum(chance(way, 3) * texts.kl(texts.partitioned(way)) for way in ways)
     assert math.isclose(mean, expected_error(texts, 3), rel_tol=1e-9)
     slope = texts.length * (texts.h(texts.length) - texts.h(1)) / 2
     assert math.isclose(100 * expected_error(texts, 100), slope, rel_tol=0.03)
+    coarse, fine = (texts.kl(law_of_steps(texts, steps)) for steps in (50, 200))
+    assert math.isclose(coarse / fine, 16, rel_tol=0.05)
 
 
 # --- orders, calls

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+import re
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,6 +33,7 @@ from mdmkit.draws import RowStreams
 from mdmkit.errors import PluginError, RecipeError
 from mdmkit.protocols import SamplerContext
 from mdmkit.recipe import load_recipe
+from mdmkit.testing import check_all
 from mdmkit.values import Attention, Generation, Vocabulary
 
 VOCAB = Vocabulary(size=8, mask_id=7, bos_id=0, eos_id=1, pad_id=2)
@@ -497,3 +504,26 @@ def test_a_recipe_nests_samplers_and_names_what_does_not_fit():
         load_recipe("quickstart_bell", [*chosen, *inner, "sampler.sampler.gamma=1.0"])
     with pytest.raises(RecipeError, match=r"\[sampler\]: sampler: it drives a network"):
         load_recipe("quickstart_bell", [*chosen, "sampler.sampler.use=autoregressive"])
+
+
+# --- the page
+
+
+def test_the_sampler_of_the_page_keeps_the_contract(monkeypatch: pytest.MonkeyPatch):
+    page = Path(__file__).parents[2] / "docs" / "samplers.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    module = ModuleType("pairs_of_the_page")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(code, str(page), "exec"), module.__dict__)
+    check_all(module)
+    assert module.mdmkit_samplers() == {"pairs": module.Pairs}
+
+
+def test_the_recipe_of_the_page_is_one():
+    page = (Path(__file__).parents[2] / "docs" / "samplers.md").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    table = tomllib.loads(recipe)["sampler"]
+    overrides = [f"sampler.{k}={json.dumps(v)}" for k, v in table.items() if k != "sampler"]
+    overrides += [f"sampler.sampler.{k}={json.dumps(v)}" for k, v in table["sampler"].items()]
+    found = load_recipe("quickstart_bell", overrides).sampler
+    assert found == SemiAutoregressive(sampler=Confidence(steps=8, eos="stop"), block_length=32)
