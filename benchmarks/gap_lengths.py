@@ -1,10 +1,11 @@
-"""By what should the length of a gap be chosen? Spans are cut out of held-out text, to be found again.
+"""By what is the length of a gap best chosen? Cut out of held-out text, it is to be found again.
 
     python benchmarks/gap_lengths.py RUN [--windows 200] [--temperature 1.0]
 
-Every window has a span of 2 to 9 tokens between 16 tokens on either side. All eight lengths are tried:
-each is filled by the ancestral sampler and scored in five ways, with the same masks. Printed for each
-score: how often the right length has the lowest, how far off the lowest is, and in which direction.
+Every window has a span of 2 to 9 tokens between 16 tokens on either side. All eight lengths are
+tried: each is filled by the ancestral sampler and scored in five ways, with the same masks. Printed
+for each score: how often the right length has the lowest, how far off the lowest is, and in which
+direction.
 """
 
 from __future__ import annotations
