@@ -137,7 +137,7 @@ def fitting_samplers(prediction: Prediction, *, any_length: bool = False) -> lis
     """The names of the samplers that drive such a network, or those for any length of text."""
     return [
         name
-        for name, component in load_catalogue().of("mdmkit_samplers").items()
+        for name, component in sorted(load_catalogue().of("mdmkit_samplers").items())
         if getattr(component.cls, "prediction", None) == prediction
         and (not any_length or getattr(component.cls, "any_length", False))
     ]

@@ -59,7 +59,7 @@ def _made(sample: Sample) -> Iterator[str]:
     yield f"{sample.network_evaluations} network evaluations"
     if sample.nelbo is not None:
         lengths = " + ".join(str(gap.stop - gap.start) for gap in sample.gaps)
-        yield f"{lengths} tokens, the best of {len(sample.candidates)} lengths"
+        yield f"gap of {lengths}, the best of {len(sample.candidates)}"
 
 
 def _highlighted(sample: Sample) -> Text:

@@ -6,10 +6,13 @@ import io
 import re
 
 import pytest
+from attrs import evolve
 from rich.console import Console
 
 from mdmkit.evaluation.driver import Result
 from mdmkit.evaluation.generate import Sample
+from mdmkit.evaluation.infilling.gap_lengths import Candidate
+from mdmkit.evaluation.samples import FilledGap
 from mdmkit.report.tables import columns, print_results, print_samples, printable
 from mdmkit.values import Measurement
 
@@ -119,3 +122,31 @@ def test_generated_control_characters_reach_no_terminal():
 
 def test_columns_are_as_wide_as_their_widest_cell():
     assert list(columns([("a", "b", ""), ("wide", "", "end")])) == ["a     b", "wide     end"]
+
+
+def filled() -> Sample:
+    return evolve(
+        sample("a [red]\x07\nb."),
+        template="a [MASK:1-2]b.",
+        template_id="x",
+        gaps=(FilledGap(text="[red]\x07\n", start=1, stop=2, text_start=2, text_stop=9),),
+        nelbo=3.0,
+        candidates=(Candidate(lengths=(1,), nelbo=3.0, nelbo_stderr=0.1, chosen=True),) * 2,
+    )
+
+
+def test_what_was_generated_stands_out_from_what_was_given():
+    target = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+    print_samples(target, [filled()])
+    first, second = target.file.getvalue().splitlines()[1:]
+    assert first == "  a \x1b[36m[red]\\x07\x1b[0m"
+    assert second == "  b."
+    head = said(target).splitlines()[0]
+    assert head.startswith("sample 0 · template x · seed 7 · ancestral · 128")
+    assert head.endswith(" · gap of 1, the best of 2")
+
+
+def test_without_a_terminal_gaps_are_plain():
+    target = console("file")
+    print_samples(target, [filled()])
+    assert said(target).splitlines()[1:] == ["  a [red]\\x07", "  b."]

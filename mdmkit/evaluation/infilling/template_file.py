@@ -69,8 +69,9 @@ def _problems(entry: Mapping[str, object]) -> Iterator[str]:
         yield "template: missing; expected a string"
     elif not isinstance(entry["template"], str):
         yield f"template: expected a string, got {found(entry['template'])}"
-    if "id" in entry and type(entry["id"]) not in (str, int):
-        yield f"id: expected a string or an integer, got {found(entry['id'])}"
+    id = entry.get("id", 0)
+    if type(id) not in (str, int) or not str(id).isprintable():
+        yield f"id: expected a string on one line, or an integer, got {found(id)}"
 
 
 READERS: Mapping[str, Callable[[str, str], Template]] = {".txt": _plain, ".jsonl": _json}

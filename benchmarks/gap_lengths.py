@@ -1,0 +1,115 @@
+"""By what is the length of a gap best chosen? Cut out of held-out text, it is to be found again.
+
+    python benchmarks/gap_lengths.py RUN [--windows 200] [--temperature 1.0]
+
+Every window has a span of 2 to 9 tokens between 16 tokens on either side. All eight lengths are
+tried: each is filled by the ancestral sampler and scored in five ways, with the same masks. Printed
+for each score: how often the right length has the lowest, how far off the lowest is, and in which
+direction.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import Tensor
+
+from mdmkit.builtin.samplers import Ancestral
+from mdmkit.diffusion import uniform_subset
+from mdmkit.draws import StepDraws, generator
+from mdmkit.evaluation.infilling.frames import Frame, Start
+from mdmkit.evaluation.infilling.templates import Gap
+from mdmkit.evaluation.run import TrainedRun, find_run, open_trained
+from mdmkit.generation import last
+from mdmkit.values import Batch
+
+AROUND, SHORTEST, LONGEST = 16, 2, 9
+SCORES = (
+    "given text, gaps masked",
+    "filled row, per token",
+    "filled row, in nats",
+    "given text, gaps filled",
+    "generated text, per token",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run")
+    parser.add_argument("--windows", type=int, default=200)
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--draws", type=int, default=32)
+    asked = parser.parse_args()
+    run = open_trained(find_run(asked.run))
+    sampler = Ancestral(steps=asked.steps, temperature=asked.temperature)
+    source, blocks = generator("gap lengths"), run.blocks("validation")
+    rows = torch.randperm(len(blocks), generator=source)[: asked.windows]
+    off: dict[str, list[int]] = {score: [] for score in SCORES}
+    for number, row in enumerate(rows):
+        size = int(torch.randint(SHORTEST, LONGEST + 1, (), generator=source))
+        tokens = blocks.batch(row[None]).tokens[0]
+        first = int(torch.randint(len(tokens) - 2 * AROUND - LONGEST, (), generator=source))
+        left = tuple(tokens[first : first + AROUND].tolist())
+        right = tuple(tokens[first + AROUND + size :][:AROUND].tolist())
+        gap = Gap(shortest=SHORTEST, longest=LONGEST)
+        frame = Frame(pieces=(left, gap, right), where="window")
+        tried = []
+        for (length,) in frame.lengths():
+            start = frame.start((length,), run.tokenizer.vocab.mask_id)
+            states = run.generate(sampler, torch.tensor([start.ids]), rows=[number], seed=0)
+            tried.append(scores(run, start, last(states).tokens.cpu(), asked.draws, number))
+        for score, best in zip(SCORES, torch.tensor(tried).argmin(0).tolist(), strict=True):
+            off[score].append(SHORTEST + best - size)
+    print(f"{len(rows)} windows, {vars(asked)}")
+    for score, found in off.items():
+        print(f"{score:28}{summary(torch.tensor(found).double())}")
+
+
+def scores(run: TrainedRun, start: Start, filled: Tensor, draws: int, number: int) -> list[float]:
+    """The five scores of one length, in the order of `SCORES`."""
+    length = filled.shape[1]
+    given = torch.zeros(length, dtype=torch.bool)
+    given[list(start.given)] = True
+    everything, gap = torch.ones_like(given), ~given
+    row = nelbo(run, filled, everything, everything & False, draws, number)
+    return [
+        nelbo(run, filled, given, gap, draws, number),
+        row / length,
+        row,
+        nelbo(run, filled, given, gap & False, draws, number),
+        nelbo(run, filled, gap, gap & False, draws, number) / int(gap.sum()),
+    ]
+
+
+def nelbo(
+    run: TrainedRun, tokens: Tensor, scored: Tensor, hidden: Tensor, draws: int, number: int
+) -> float:
+    """The NELBO in nats of the tokens ``scored [L]``, with those that are ``hidden`` masked."""
+    numbers = StepDraws(seed=0, step=number, rows=torch.arange(draws), global_rows=draws)
+    count = (numbers.strata("count", "jittered") * scored.sum()).ceil().long()
+    noise = numbers.uniform("mask", len(scored))
+    mask = uniform_subset(noise, count, scored.expand(draws, -1))
+    batch = Batch(tokens=tokens.expand(draws, -1).to(run.device))
+    every = (mask | hidden).to(run.device)
+    nll = run.call(lambda denoiser: run.live.objective.nll(denoiser, batch, every)).double().cpu()
+    return (nll.where(mask, 0.0).sum(-1) * scored.sum() / count).mean().item()
+
+
+def summary(off: Tensor) -> str:
+    n = len(off)
+    exact = (off == 0).double()
+    shown = {
+        "exact": exact,
+        "distance": off.abs(),
+        "bias": off,
+    }
+    return "  ".join(
+        f"{name} {values.mean():+.3f} ± {values.std() / n**0.5:.3f}"
+        for name, values in shown.items()
+    )
+
+
+if __name__ == "__main__":
+    main()
