@@ -214,8 +214,9 @@ def mdmkit_samplers() -> Mapping[str, type[protocols.Sampler]]:
     ``context.logits`` and takes its randomness from ``context.uniform`` alone, so that the same
     seed gives the same text whatever the batch.
 
-    Invariants: a token visible at the start never changes; the last state holds no mask;
-    ``network_evaluations`` counts the calls; categorical draws are made in float64.
+    Invariants: a token visible at the start never changes; the last state holds no mask; ``step``
+    counts the states from 1, and ``network_evaluations`` the calls; a call shows every row of the
+    batch, or goes through ``context.logits_of(rows)``; categorical draws are made in float64.
 
     Example::
 

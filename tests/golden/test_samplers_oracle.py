@@ -264,6 +264,18 @@ def test_cached_makes_the_same_text_in_fewer_calls():
         assert quick.network_evaluations <= 11 < slow.network_evaluations
 
 
+def test_in_blocks_too_the_rows_that_change_are_enough():
+    start = HIDDEN.masks(6)
+    start[1, 0], start[4, :2] = 1, 1
+    found = [
+        drawn(SemiAutoregressive(sampler=inner, block_length=3), HIDDEN, start)
+        for inner in (Cached(steps=40), Cached(steps=40, rows=False), Ancestral(steps=40))
+    ]
+    for one in found[:2]:
+        assert torch.equal(one.tokens, found[2].tokens)
+        assert torch.equal(one.log_p, found[2].log_p)
+
+
 @pytest.mark.parametrize(("per_call", "calls"), [(1, 4), (2, 2), (3, 2), (9, 1)])
 def test_first_hitting_calls_once_for_so_many_masks_of_the_fullest_row(per_call, calls):
     start = CHAIN.masks(3)

@@ -46,6 +46,9 @@ def test_of_equal_tokens_at_the_edge_the_first_are_kept():
     for options in ({"top_p": 0.5 - 1e-9}, {"top_k": 2}):
         kept = Choosing(**options).log_probs(logits, MASK).isfinite()
         assert kept[0].tolist() == [True, True, False, False, False, False]
+    halves = torch.tensor([[0.0, -torch.inf, 0.0, -torch.inf, -torch.inf, 9.0]])
+    kept = Choosing(top_p=0.5).log_probs(halves, MASK).isfinite()  # the first half is enough
+    assert kept[0].tolist() == [True, False, False, False, False, False]
 
 
 def test_of_a_temperature_of_zero_comes_the_likeliest_and_what_the_network_gave_it():
