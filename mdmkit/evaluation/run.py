@@ -205,7 +205,7 @@ def other_run(run: str, *, runs_dir: str | Path | None, device: torch.device) ->
         tokenizer=opened.tokenizer,
         prediction=opened.recipe.objective.prediction,
         length=opened.recipe.data.length,
-        provenance=opened.facts,
+        provenance={**opened.facts, "weights_sha256": opened.weights_sha256()},
     )
 
 

@@ -38,8 +38,8 @@ class RunJudge:
         other = context.open_run(run)
         if other.prediction != "next_token":
             raise RecipeError(
-                f'judge.run: "{run}" predicts "{other.prediction}", from which no exact '
-                'likelihood of a text follows; expected a run that predicts "next_token" '
+                f'evaluators.<label>.judge.run: "{run}" predicts "{other.prediction}", from which '
+                'no exact likelihood of a text follows; expected a run that predicts "next_token" '
                 '(objective.use = "autoregressive"), or judge.model'
             )
         return cls(name=f'judge "{run}"', run=other, device=context.device)

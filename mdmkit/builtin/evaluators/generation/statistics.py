@@ -18,8 +18,8 @@ def unigram_entropy(ids: Ids) -> float:
     >>> round(unigram_entropy([7, 7, 8, 8]), 6)
     0.693147
     """
-    shares = [count / len(ids) for count in Counter(ids).values()]
-    return -math.fsum(share * math.log(share) for share in shares)
+    length = len(ids)
+    return math.fsum(c / length * math.log(length / c) for c in Counter(ids).values())
 
 
 def ngrams(ids: Ids, n: int) -> list[tuple[int, ...]]:
