@@ -179,15 +179,17 @@ def _check_states(subject: _Subject, states: list[Generation]) -> None:
         )
         inside = bool(((tokens >= 0) & (tokens < subject.vocab.size)).all())
         contract.require(inside, "tokens are ids of the vocabulary", "others")
-        _check_log_p(subject, state)
         lost = int((tokens != start)[visible].sum())
         clause = "a token visible at the start never changes"
         contract.require(not lost, clause, f"{lost} changed at step {state.step}")
+        _check_log_p(subject, state)
     left = int((states[-1].tokens == subject.vocab.mask_id).sum())
     contract.require(not left, "the last state holds no mask", f"{left} of {start.numel()}")
-    for name in ("step", "network_evaluations"):
-        counts = [getattr(state, name) for state in states]
-        contract.require(counts == sorted(counts), f"{name} never falls", repr(counts))
+    steps = [state.step for state in states]
+    counted = steps == list(range(1, len(steps) + 1))
+    contract.require(counted, "every state is given out, and step counts them from 1", repr(steps))
+    calls = [state.network_evaluations for state in states]
+    contract.require(calls == sorted(calls), "network_evaluations never falls", repr(calls))
 
 
 def _check_log_p(subject: _Subject, state: Generation) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.denoisers.dit import DitNetwork
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
-from mdmkit.builtin.samplers import Ancestral
+from mdmkit.builtin.samplers import Ancestral, Cached
 from mdmkit.testing import CHECKS, ContractError
 from mdmkit.values import Attention, Bound, Generation
 
@@ -271,6 +271,28 @@ class SaysMask:
         best = context.logits(tokens, None, Attention()).argmax(-1)
         hidden = tokens == context.vocab.mask_id
         yield Generation(tokens=torch.where(hidden, best, tokens), step=1, network_evaluations=1)
+
+
+@fault("mdmkit_samplers", "step counts them from 1")
+@frozen(kw_only=True)
+class SkipsStates(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        yield from list(Ancestral(steps=4).generate(tokens, context))[1::2]
+
+
+@fault("mdmkit_samplers", "go through context.logits_of")
+@frozen(kw_only=True)
+class ShowsSomeRows(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        blind = evolve(context, some_rows=None)
+        yield from Cached(steps=4).generate(tokens, blind)
+
+
+@fault("mdmkit_samplers", "shown context.length tokens at most")
+@frozen(kw_only=True)
+class ShowsTooMuch(Ancestral):
+    steps: int = 4
+    any_length: ClassVar[bool] = True
 
 
 @pytest.mark.parametrize(("hook", "cls", "clause"), FAULTS)
