@@ -7,8 +7,8 @@ once. What its sets share stands in ``[protocol]``; a set's own keys win. A grid
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,12 @@ from mdmkit.data.packing import PackingOptions
 from mdmkit.errors import RecipeError
 from mdmkit.options import option
 from mdmkit.plugins import Catalogue, load_catalogue
-from mdmkit.problems import Gather, Problem, StructureError, dotted, found, in_toml
+from mdmkit.problems import Gather, Problem, StructureError, found
 from mdmkit.protocols import Corpus, Evaluator
 from mdmkit.recipe import CLOSED_TABLES
 from mdmkit.recipe_files import (
     Document,
     KeyPath,
-    key_path,
     merged,
     parse_overrides,
     read_chain,
@@ -38,17 +37,14 @@ from mdmkit.recipe_files import (
 from mdmkit.shipped import PRESETS, SUITES
 from mdmkit.structuring import make_converter
 from mdmkit.suite_grids import Grid, Part, expanded, plain_part, says, suite_problems
-from mdmkit.suite_sources import option_names, read_sources, unknown_set
+from mdmkit.suite_sources import read_sources
 
 __all__ = [
     "Suite",
     "SuiteSet",
-    "chosen",
     "dump_suite",
     "is_suite",
     "load_suite",
-    "select",
-    "shorthands",
     "suite_from_dict",
 ]
 
@@ -89,6 +85,16 @@ class Suite:
         owners = (name for name, grid in self.grids.items() if label in grid.sets)
         grid = next(owners, None)
         return ("sets", label) if grid is None else ("grids", grid)
+
+    def named(self, labels: Iterable[str]) -> str:
+        """Sets in words: by their labels, those of a grid by its name and their number."""
+        counts = Counter(self.table_of(label) for label in labels)
+        return ", ".join(
+            name
+            if kind == "sets" or count == (total := len(self.grids[name].sets))
+            else f"{name} ({count} of {total})"
+            for (kind, name), count in counts.items()
+        )
 
     @property
     def tables(self) -> list[str]:
@@ -191,65 +197,6 @@ def is_suite(source: str | Path) -> bool:
         return path.name == str(source) and path.name in SUITES.names()
     data = read_toml(path)
     return not data.keys().isdisjoint(("sets", "grids", "protocol"))
-
-
-def select(suite: Suite, labels: Iterable[str]) -> Suite:
-    """The suite with some sets only, in the suite's own order; see `chosen`."""
-    wanted = chosen(suite.sets, labels)
-    return attrs.evolve(suite, sets={label: suite.sets[label] for label in wanted})
-
-
-def chosen(labels: Iterable[str], patterns: Iterable[str]) -> list[str]:
-    """The labels that are asked for, in their own order.
-
-    Args:
-        labels: those of the sets that there are.
-        patterns: some of them, or shell patterns that they fit: ``cached-*``.
-
-    Raises:
-        RecipeError: for a pattern that none fits.
-    """
-    labels = list(labels)
-    fitting = {
-        pattern: [label for label in labels if fnmatchcase(label, pattern)]
-        for pattern in sorted(set(patterns))
-    }
-    unknown = [unknown_set("--only", p, labels) for p, fit in fitting.items() if not fit]
-    if unknown:
-        raise RecipeError(unknown)
-    wanted = set(chain.from_iterable(fitting.values()))
-    return [label for label in labels if label in wanted]
-
-
-def shorthands(suite: Suite, options: Mapping[str, Any]) -> list[str]:
-    """Overrides that set an option of the evaluator of every set that has it.
-
-    Args:
-        suite: as it is without them.
-        options: option to value; None is left out.
-
-    Raises:
-        RecipeError: for an option that no evaluator of the suite has, or that a grid varies.
-    """
-    overrides: list[str] = []
-    for key, value in options.items():
-        if value is None:
-            continue
-        having = dict.fromkeys(
-            suite.table_of(label)
-            for label, entry in suite.sets.items()
-            if key in option_names(type(entry.evaluator))
-        )
-        if not having:
-            raise RecipeError(
-                f'--{key}: none of the evaluators of suite {suite.name} has an option "{key}"'
-            )
-        for kind, name in having:
-            path = ("evaluator", key)
-            if kind == "grids" and path in map(key_path, suite.grids[name].varied):
-                raise RecipeError(f"--{key}: [grids.{name}] varies it; leave out one of the two")
-            overrides.append(f"{dotted((kind, name, *path))}={in_toml(value)}")
-    return overrides
 
 
 # --- reading -------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ class Frontier:
             real=real,
             matched=match(texts, {run: found[ENTROPY] for run, found in real.items() if found}),
             steps=[row for result in results for row in step_errors(result, texts)],
-            cautions=list(_cautions(texts)),
+            cautions=[*_cautions(texts), *_own_judges(results)],
         )
 
     @property
@@ -185,6 +185,15 @@ def _cautions(texts: Sequence[GeneratedText]) -> Iterator[str]:
         other = [key for key in GROUND if ground.get(key) != texts[0].ground.get(key)]
         if other:
             yield f"{run}: not compared with {texts[0].run}: it differs in {', '.join(other)}"
+
+
+def _own_judges(results: Sequence[SuiteResult]) -> Iterator[str]:
+    """Runs that judge their own text."""
+    for result in results:
+        facts = [result.results[label].provenance for label in generated_labels(result)]
+        judges = [(known.get("judge"), known.get("run")) for known in facts]
+        if any(isinstance(judge, Mapping) and judge.get("run") == run for judge, run in judges):
+            yield f"{result.directory.name}: is its own judge, and likes its text too well"
 
 
 def _real(result: SuiteResult) -> dict[str, Measurement]:

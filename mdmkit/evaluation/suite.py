@@ -18,8 +18,9 @@ from mdmkit.evaluation.suite_job import SuiteJob, SuiteResult
 from mdmkit.plugins import load_catalogue
 from mdmkit.problems import dotted
 from mdmkit.recipe_files import parse_overrides
+from mdmkit.suite_requests import select, shorthands
 from mdmkit.suite_sources import option_names
-from mdmkit.suites import Suite, load_suite, select, shorthands
+from mdmkit.suites import Suite, load_suite
 from mdmkit.training.distributed import open_world, rank_zero_first
 
 TABLES = ("protocol", "sets", "grids", "title")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ from mdmkit.files import explained
 from mdmkit.plugins import Catalogue
 from mdmkit.protocols import EvaluationContext
 from mdmkit.recipe import dump_recipe
-from mdmkit.suites import Suite, chosen, dump_suite
+from mdmkit.suite_requests import chosen
+from mdmkit.suites import Suite, dump_suite
 from mdmkit.training.distributed import World, rank_zero_first
 
 
@@ -79,7 +80,7 @@ class SuiteJob:
         trained, world, context: the run, and in which context its sets are measured.
         facts: of the weights, for provenance.
         settings: with which it is measured, as the file keeps them.
-        left_out: the sets whose evaluators are not for this run, by label, with their table.
+        left_out: the labels of the sets whose evaluators are not for this run.
     """
 
     suite: Suite
@@ -89,7 +90,7 @@ class SuiteJob:
     context: EvaluationContext
     facts: Mapping[str, Any]
     settings: Mapping[str, Any]
-    left_out: Mapping[str, str]
+    left_out: Sequence[str]
 
     @classmethod
     def of(
@@ -136,9 +137,7 @@ class SuiteJob:
             context=context,
             facts={**trained.facts, "weights_sha256": trained.weights_sha256()},
             settings=settings,
-            left_out={
-                label: suite.table_of(label)[1] for label in suite.sets if label not in whole.sets
-            },
+            left_out=[label for label in suite.sets if label not in whole.sets],
         )
 
     def run(
@@ -185,8 +184,8 @@ class SuiteJob:
                 write_record(path, record)
         if kept:
             self.trained.notify(
-                f"{', '.join(kept)}: kept, for the same was measured before; remove {path} to "
-                "measure anew"
+                f"{self.suite.named(kept)}: kept, for the same was measured before; remove {path} "
+                "to measure anew"
             )
         if path is not None:
             self.trained.notify(f"{path}: written")
@@ -209,10 +208,9 @@ class SuiteJob:
         others = [label for label in labels if label in self.left_out]
         kept = {label: entry for label, entry in self.suite.sets.items() if label in labels}
         if not kept:
-            raise none_applies(self.suite.name, others)
+            raise none_applies(self.suite, others)
         if others:
-            tables = dict.fromkeys(self.left_out[label] for label in others)
-            self.trained.notify(f"{', '.join(tables)}: left out, not for this kind of run")
+            self.trained.notify(f"{self.suite.named(others)}: left out, not for this kind of run")
         return attrs.evolve(self.suite, sets=kept)
 
     def _record(
@@ -262,7 +260,8 @@ class SuiteJob:
             with explained(path, "make room, and evaluate again"):
                 path.replace(aside)
         self.trained.notify(
-            f"{', '.join(stale)}: measured otherwise before; those numbers are now in {aside}"
+            f"{self.suite.named(stale)}: measured otherwise before; those numbers are now in "
+            f"{aside}"
         )
 
     def _settings_hash(self, label: str) -> str:

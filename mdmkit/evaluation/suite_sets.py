@@ -80,14 +80,14 @@ def applicable(suite: Suite, recipe: Recipe) -> Suite:
     """
     kept = {label: entry for label, entry in suite.sets.items() if _applies(entry, recipe)}
     if not kept:
-        raise none_applies(suite.name, suite.sets)
+        raise none_applies(suite, suite.sets)
     return attrs.evolve(suite, sets=kept)
 
 
-def none_applies(suite: str, labels: Iterable[str]) -> RecipeError:
+def none_applies(suite: Suite, labels: Iterable[str]) -> RecipeError:
     """The error where no set of those that are wanted is for the run."""
     return RecipeError(
-        f"suite {suite}: {', '.join(labels)}: not for this kind of run; expected a run with "
+        f"suite {suite.name}: {suite.named(labels)}: not for this kind of run; expected a run with "
         "another objective, or other sets"
     )
 

@@ -1,7 +1,7 @@
 """The picture of a generation frontier: quality against entropy, and against network calls.
 
-A colour is a run, a marker a sampler; lines follow the temperature on the left, the steps on the
-right. Real text is a star.
+A colour is a run, a marker a sampler. Lines follow the temperature on the left, the paler the fewer
+the steps, and the steps on the right. Real text is a star.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from mdmkit.comparison.frontier import Frontier, GeneratedText
+from mdmkit.comparison.frontier import ENTROPY, NLL, Frontier, GeneratedText
 from mdmkit.report.comparison_figure import colour
+from mdmkit.values import Measurement
 
 MARKERS = "osD^vPXd"
 QUALITY = "judge NLL (nats per judge token)"
@@ -50,45 +51,28 @@ def as_trained(texts: Sequence[GeneratedText]) -> list[GeneratedText]:
 
 
 def _draw_entropy(axes: Any, found: Frontier) -> None:
-    for text_run in found.runs:
-        curves = dict.fromkeys(text.curve for text in found.texts if text.run == text_run)
-        for curve in curves:
-            own = [t for t in found.texts if (t.run, t.curve) == (text_run, curve)]
-            _line(
-                axes,
-                found,
-                sorted(own, key=lambda text: text.temperature),
-                [text.entropy.value for text in own],
-                [text.entropy.stderr for text in own],
-            )
-    for number, real in enumerate(found.real.values()):
-        if real:
-            nll, entropy = real["generative_nll"], real["unigram_entropy"]
-            axes.errorbar(
-                entropy.value, nll.value, xerr=entropy.stderr, yerr=nll.stderr, fmt="*", ms=13,
-                color="0.25", mec="white", zorder=5 + number,
-            )  # fmt: skip
+    for run, curve in dict.fromkeys((text.run, text.curve) for text in found.texts):
+        own = [text for text in found.texts if (text.run, text.curve) == (run, curve)]
+        own.sort(key=lambda text: text.temperature)
+        _line(axes, found, own, [text.entropy for text in own])
+    for nll, entropy in _real(found):
+        axes.errorbar(
+            entropy.value, nll.value, xerr=entropy.stderr, yerr=nll.stderr, fmt="*", ms=13,
+            color="0.25", mec="white", elinewidth=0.9, zorder=5,
+        )  # fmt: skip
     axes.set_xlabel("unigram entropy of a text (nats)")
     axes.set_ylabel(QUALITY)
     axes.grid(alpha=0.25, lw=0.6)
 
 
 def _draw_calls(axes: Any, found: Frontier) -> None:
-    for run in found.runs:
-        grids = dict.fromkeys(text.grid for text in found.texts if text.run == run)
-        for grid in grids:
-            own = as_trained([t for t in found.texts if (t.run, t.grid) == (run, grid)])
-            own.sort(key=lambda text: text.calls.value)
-            _line(
-                axes,
-                found,
-                own,
-                [text.calls.value for text in own],
-                [text.calls.stderr for text in own],
-            )
-    for nll in {real["generative_nll"].value for real in found.real.values() if real}:
-        axes.axhline(nll, color="0.25", lw=0.9, ls=":", zorder=0)
-        axes.plot(0.985, nll, "*", ms=13, color="0.25", mec="white", clip_on=False, zorder=5,
+    for run, grid in dict.fromkeys((text.run, text.grid) for text in found.texts):
+        own = as_trained([t for t in found.texts if (t.run, t.grid) == (run, grid)])
+        own.sort(key=lambda text: text.calls.value)
+        _line(axes, found, own, [text.calls for text in own])
+    for nll, _ in _real(found):
+        axes.axhline(nll.value, color="0.25", lw=0.9, ls=":", zorder=0)
+        axes.plot(0.985, nll.value, "*", ms=13, color="0.25", mec="white", clip_on=False, zorder=5,
                   transform=axes.get_yaxis_transform())  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -96,19 +80,21 @@ def _draw_calls(axes: Any, found: Frontier) -> None:
     axes.grid(alpha=0.25, lw=0.6)
 
 
+def _real(found: Frontier) -> list[tuple[Measurement, Measurement]]:
+    """NLL and entropy of real text, once where runs share it."""
+    every = [(real[NLL], real[ENTROPY]) for real in found.real.values() if real]
+    return list({(nll.value, entropy.value): (nll, entropy) for nll, entropy in every}.values())
+
+
 def _line(
-    axes: Any,
-    found: Frontier,
-    texts: Sequence[GeneratedText],
-    x: Sequence[float],
-    errors: Sequence[float],
+    axes: Any, found: Frontier, texts: Sequence[GeneratedText], x: Sequence[Measurement]
 ) -> None:
     """One sampler of one run; the fewer its steps, the paler."""
     first = texts[0]
     axes.errorbar(
-        x,
+        [number.value for number in x],
         [text.nll.value for text in texts],
-        xerr=errors,
+        xerr=[number.stderr for number in x],
         yerr=[text.nll.stderr for text in texts],
         color=colour(found.runs.index(first.run)),
         marker=MARKERS[_samplers(found).index(first.name) % len(MARKERS)],

@@ -13,6 +13,7 @@ from mdmkit.builtin.corpora import mdmkit_corpora
 from mdmkit.builtin.denoisers import Dit, Transformer
 from mdmkit.builtin.evaluators import (
     Duel,
+    FewStep,
     GenerativePerplexity,
     LastWord,
     Mauve,
@@ -232,6 +233,8 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Duel(), {}),
         *((Duel(order=order), {}) for order in ("confidence", "entropy", "left_to_right")),
         (Duel(tokens_per_step=5), {}),
+        (FewStep(), {}),
+        (FewStep(blocks=5, points=3, steps=(2,), direct=(1, 3)), {}),
     ],
 }
 # by hook: components and the settings of their check, more than their modules give as examples;

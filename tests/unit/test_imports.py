@@ -40,6 +40,7 @@ FLOORS = (
         "recipe_schema",
         "suites",
         "suite_grids",
+        "suite_requests",
         "suite_sources",
     },
     {"generation", "network", "testing"},

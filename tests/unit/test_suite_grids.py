@@ -8,12 +8,11 @@ import pytest
 
 from mdmkit.errors import RecipeError
 from mdmkit.plugins import load_catalogue
+from mdmkit.suite_requests import select, shorthands
 from mdmkit.suites import (
     dump_suite,
     is_suite,
     load_suite,
-    select,
-    shorthands,
     suite_from_dict,
 )
 

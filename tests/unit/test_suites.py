@@ -10,12 +10,11 @@ from mdmkit.builtin.corpora import Hub, StateOfTheUnion, Text
 from mdmkit.data.packing import PACKINGS, Packed, Wrapped
 from mdmkit.errors import RecipeError
 from mdmkit.plugins import load_catalogue
+from mdmkit.suite_requests import select, shorthands
 from mdmkit.suites import (
     dump_suite,
     is_suite,
     load_suite,
-    select,
-    shorthands,
     suite_from_dict,
 )
 

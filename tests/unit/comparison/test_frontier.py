@@ -195,6 +195,16 @@ def test_a_frontier_of_results():
     assert not has_frontier([plain])
 
 
+def test_a_run_that_judges_itself_is_told():
+    found, facts = result(), {"name": "run", "recipe_hash": "1"}
+    for one in found.results.values():
+        one.provenance["run"] = facts
+        one.provenance["judge"] = {"run": {"name": "other", "recipe_hash": "2"}}
+    assert Frontier.of([found]).cautions == []
+    found.results["s4t0.5"].provenance["judge"] = {"run": dict(facts)}
+    assert Frontier.of([found]).cautions == ["run: is its own judge, and likes its text too well"]
+
+
 def test_a_row_is_best_unless_another_is_nowhere_worse():
     rows = [
         text(4.0, 3.0, calls=8),
