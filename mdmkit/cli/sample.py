@@ -74,6 +74,9 @@ def sample_run(
     batch_size: BatchSizeOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = None,
+    compile_blocks: Annotated[
+        bool, typer.Option("--compile", help="Compile the network; for many texts.")
+    ] = False,
     precision: Annotated[str | None, typer.Option("--precision", hidden=True)] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show the texts while they are unmasked.")
@@ -122,6 +125,7 @@ def sample_run(
             ema=ema,
             device=device,
             dtype=dtype,
+            compile=compile_blocks,
             batch_size=batch_size,
             runs_dir=runs_dir,
             notify=lambda text: side.print(text, markup=False, highlight=False, soft_wrap=True),

@@ -88,6 +88,7 @@ def sample(
     ema: bool = True,
     device: str = "auto",
     dtype: str | None = None,
+    compile: bool = False,
     batch_size: int | None = None,
     runs_dir: str | Path | None = None,
     notify: Notify = ignore,
@@ -112,9 +113,11 @@ def sample(
         ema: the averaged weights, where the run has them.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         dtype: ``bf16`` or ``fp32``, of the network's forward; the run's own by default.
+        compile: each block of the network by torch.compile, which pays for itself with many texts.
         batch_size: rows a network call.
         runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
-        notify: is told of damaged checkpoints that are passed over, and of what lowers quality.
+        notify: is told of damaged checkpoints that are passed over, of what lowers quality, and in
+            the end how fast it was.
         progress: called as ``progress(texts done, texts)``.
         watch: called with every state on the way.
 
@@ -141,9 +144,10 @@ def sample(
         ema=ema,
         device=device,
         dtype=dtype,
+        compile=compile,
     )
     session = _begin(find_run(run, runs_dir), asked, notify)
-    return session.samples(watch=watch, progress=progress)
+    return session.samples(watch=watch, progress=progress, notify=notify)
 
 
 def sample_states(
@@ -162,6 +166,7 @@ def sample_states(
     ema: bool = True,
     device: str = "auto",
     dtype: str | None = None,
+    compile: bool = False,
     batch_size: int | None = None,
     runs_dir: str | Path | None = None,
     notify: Notify = ignore,
@@ -186,6 +191,7 @@ def sample_states(
         ema=ema,
         device=device,
         dtype=dtype,
+        compile=compile,
     )
     session = _begin(find_run(run, runs_dir), asked, notify)
     return session.states()
@@ -203,6 +209,7 @@ def _begin(directory: Path, asked: Asked, notify: Notify) -> Session:
         ema=asked.ema,
         device=asked.device,
         precision=asked.dtype,
+        compile=asked.compile,
         notify=notify,
         catalogue=catalogue,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from attrs import frozen
 
+from mdmkit.data.cache import Notify, ignore
 from mdmkit.evaluation.sample_states import SampleState, Showing
 from mdmkit.evaluation.samples import Sample, end_of_text, filled_gaps
 from mdmkit.evaluation.wanted import DRAWS, Asked, Wanted, in_batches
@@ -52,13 +54,17 @@ class Session:
         for batch, states in self.batches():
             yield from map(Showing(batch, self.tokenizer), states)
 
-    def samples(self, *, watch: Watch | None, progress: Progress | None) -> list[Sample]:
+    def samples(
+        self, *, watch: Watch | None, progress: Progress | None, notify: Notify = ignore
+    ) -> list[Sample]:
         """Generate all of them.
 
         Args:
             watch: is shown every state.
             progress: called as ``progress(texts done, texts)``.
+            notify: is told in the end how fast it was.
         """
+        begun, calls, tokens = time.perf_counter(), 0, 0
         done: dict[int, Sample] = {}
         table = dump_recipe(self.recipe)["sampler"]
         for batch, states in self.batches():
@@ -68,8 +74,15 @@ class Session:
                     watch(show(state))
             for i, one in enumerate(batch):
                 done[one.place] = self._sample(one, state, i, table)
+                tokens += one.start.ids.count(self.tokenizer.vocab.mask_id)
+            calls += state.network_evaluations
             if progress is not None:
                 progress(len(done), len(self.wanted))
+        seconds = time.perf_counter() - begun
+        notify(
+            f"{len(done)} texts: {tokens:,} tokens generated in {seconds:.2f} s "
+            f"({tokens / seconds:,.0f} tokens/s), {calls:,} network calls"
+        )
         return [done[place] for place in sorted(done)]
 
     def _sample(self, one: Wanted, state: Generation, i: int, table: Mapping[str, Any]) -> Sample:

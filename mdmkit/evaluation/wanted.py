@@ -41,6 +41,7 @@ class Asked:
     ema: bool = True
     device: str = "auto"
     dtype: str | None = None
+    compile: bool = False
 
     @property
     def copies(self) -> int:

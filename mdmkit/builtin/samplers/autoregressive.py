@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from mdmkit.builtin.samplers.canvas import texts_ended
 from mdmkit.builtin.samplers.choosing import Choosing
 from mdmkit.options import option
 from mdmkit.protocols import Prediction, SamplerContext
@@ -36,8 +37,7 @@ class AutoregressiveSampler(Choosing):
         """
         vocab, reader = context.vocab, _Reader(tokens, context, cached=self.cache)
         noise = context.uniform()  # [B, L], one number a token
-        log_p = torch.zeros_like(noise)
-        filling = vocab.eos_id if vocab.pad_id is None else vocab.pad_id
+        log_p, generated = torch.zeros_like(noise), tokens == vocab.mask_id
         for i in range(tokens.shape[1]):
             hidden = tokens[:, i] == vocab.mask_id  # [B]
             if hidden.any():
@@ -45,11 +45,8 @@ class AutoregressiveSampler(Choosing):
                 tokens, log_p = tokens.clone(), log_p.clone()
                 tokens[:, i] = torch.where(hidden, drawn.tokens, tokens[:, i])
                 log_p[:, i] = torch.where(hidden, drawn.log_p, log_p[:, i])
-                if self.eos == "stop" and filling is not None:
-                    ended = hidden & (tokens[:, i] == vocab.eos_id)  # [B]
-                    tokens[ended] = tokens[ended].masked_fill(
-                        tokens[ended] == vocab.mask_id, filling
-                    )
+                if self.eos == "stop":
+                    tokens = texts_ended(tokens, generated, vocab)
             yield Generation(
                 tokens=tokens, step=i + 1, network_evaluations=reader.calls, log_p=log_p
             )

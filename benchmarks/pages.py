@@ -1,8 +1,8 @@
-"""The tables of ``docs/performance.md``, made from committed results alone.
+"""The tables of pages in ``docs/`` that are made from committed results alone.
 
-    python benchmarks/performance_page.py
+    python benchmarks/pages.py
 
-Whatever stands between two markers of the page is replaced.
+Whatever stands between two markers of a page is replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from mdmkit.files import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = [
+    ROOT / "docs" / name for name in ("performance.md", "generation_quality.md", "samplers.md")
+]
 MARKED = re.compile(r"(<!-- (\w+): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
 
@@ -119,12 +121,58 @@ def growth() -> str:
     return table("size | `dit`, ms | MiB | `transformer`, ms | MiB", rows)
 
 
+def generation_curve() -> str:
+    """Judged text against training steps."""
+    rows = read("generation_curve")["summary"]
+    steps = sorted({row["step"] for row in rows})
+
+    def cell(row: dict[str, Any], name: str) -> str:
+        found = row[name]
+        error = "" if found["stderr"] is None else f" ± {found['stderr']:.3f}"
+        return f"{found['mean']:.3f}{error}"
+
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = {row["step"]: row for row in rows if row["method"] == method}
+        for name, title in (
+            ("nelbo_per_token", "NELBO" if method != "ar" else "NLL"),
+            ("generative_nll", "judge's NLL"),
+            ("unigram_entropy", "entropy"),
+        ):
+            lines.append((f"{method}: {title}", *(cell(own[step], name) for step in steps)))
+    return table(" | ".join(["steps", *map(str, steps)]), lines)
+
+
+def sampling() -> str:
+    """Speed and calls of samplers."""
+    rows = []
+    for entry in read("sampling")["results"]:
+        options = ", ".join(
+            f"{key} = {json.dumps(value) if not isinstance(value, dict) else value['use']}"
+            for key, value in entry["sampler"].items()
+            if key != "use"
+        )
+        rows.append(
+            (
+                entry["network"],
+                f"`{entry['sampler']['use']}`",
+                options,
+                entry["network_evaluations"],
+                f"{entry['rows_shown']:,}",
+                f"{entry['tokens_per_second']:,.0f}",
+            )
+        )
+    return table("network | sampler | options | calls | rows shown | tokens/s", rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "masked_head": masked_head,
     "chunk_sizes": chunk_sizes,
     "mdlm_speed": mdlm_speed,
     "checkpoint_stall": checkpoint_stall,
     "growth": growth,
+    "generation_curve": generation_curve,
+    "sampling": sampling,
 }
 
 
@@ -134,4 +182,5 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    write_atomic(PAGE, filled(PAGE.read_text(encoding="utf-8")))
+    for place in PAGES:
+        write_atomic(place, filled(place.read_text(encoding="utf-8")))
