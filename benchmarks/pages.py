@@ -19,7 +19,8 @@ from mdmkit.files import write_atomic
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [
-    ROOT / "docs" / name for name in ("performance.md", "generation_quality.md", "samplers.md")
+    ROOT / "docs" / name
+    for name in ("performance.md", "generation_quality.md", "frontier.md", "samplers.md")
 ]
 MARKED = re.compile(r"(<!-- (\w+): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
@@ -143,6 +144,42 @@ def generation_curve() -> str:
     return table(" | ".join(["steps", *map(str, steps)]), lines)
 
 
+def plus_minus(number: dict[str, Any] | None, digits: int = 3) -> str:
+    """A number with its error."""
+    if number is None:
+        return "not reached"
+    return f"{number['value']:.{digits}f} ± {number['stderr']:.{digits}f}"
+
+
+def matched_entropy() -> str:
+    """Runs by curve at the entropy of real text."""
+    found = read("generation_frontier")["matched_entropy"]
+    (at_real,) = (entry for entry in found if entry["of"])
+    runs = list(dict.fromkeys(entry["run"] for entry in at_real["curves"]))
+    curves = list(dict.fromkeys(entry["curve"] for entry in at_real["curves"]))
+    by_place = {(entry["run"], entry["curve"]): entry["nll"] for entry in at_real["curves"]}
+
+    def cell(run: str, curve: str) -> str:
+        return plus_minus(by_place[run, curve]) if (run, curve) in by_place else ""
+
+    rows = [[curve, *(cell(run, curve) for run in runs)] for curve in curves]
+    return table(" | ".join(["sampler", *(run.rpartition("-")[0] for run in runs)]), rows)
+
+
+def few_steps() -> str:
+    """The error of few steps, predicted and judged."""
+    rows = [
+        (
+            entry["run"].rpartition("-")[0],
+            entry["steps"],
+            plus_minus(entry["predicted_bits"], 4),
+            plus_minus(entry["judged_bits"]) if entry["steps"] < entry["most_steps"] else "0",
+        )
+        for entry in read("generation_frontier")["few_steps"]
+    ]
+    return table("run | T | predicted | judged, over T = 128", rows)
+
+
 def sampling() -> str:
     """Speed and calls of samplers."""
     rows = []
@@ -172,6 +209,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "checkpoint_stall": checkpoint_stall,
     "growth": growth,
     "generation_curve": generation_curve,
+    "matched_entropy": matched_entropy,
+    "few_steps": few_steps,
     "sampling": sampling,
 }
 

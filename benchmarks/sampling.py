@@ -60,10 +60,16 @@ RANDOM = {
 }
 
 
-def samplers(prediction: Prediction, only: list[str] | None) -> list[tuple[dict[str, Any], Any]]:
+def samplers(
+    prediction: Prediction, only: list[str] | None, max_steps: int
+) -> list[tuple[dict[str, Any], Any]]:
     """The tables, and the samplers that they make."""
     tables = MASKED if prediction == "masked" else LEFT_TO_RIGHT
-    tables = [table for table in tables if only is None or table["use"] in only]
+    tables = [
+        table
+        for table in tables
+        if (only is None or table["use"] in only) and table.get("steps", 0) <= max_steps
+    ]
     recipe = "quickstart_bell" if prediction == "masked" else "quickstart_ar"
     return [(table, load_recipe(recipe, overrides("sampler", table)).sampler) for table in tables]
 
@@ -156,6 +162,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--max-steps", type=int, default=10_000, help="leave out those with more")
     parser.add_argument("--only", nargs="*", help="names of samplers")
     options = parser.parse_args()
     networks: list[tuple[str, Prediction, LiveGenerate]] = []
@@ -170,7 +177,7 @@ def main() -> None:
         networks += [(name, "masked", generate), (name, "next_token", generate)]
     found = []
     for name, prediction, generate in networks:
-        for table, sampler in samplers(prediction, options.only):
+        for table, sampler in samplers(prediction, options.only, options.max_steps):
             result = {"network": name, "sampler": table, **timed(generate, sampler, options)}
             print(json.dumps(result), file=sys.stderr, flush=True)
             found.append(result)

@@ -196,7 +196,7 @@ def test_a_line_names_the_file_that_said_it(here: Path):
         "base.toml: [train] steps: expected a value >= 1, got 0",
         'child.toml: [train] global_batch_size: expected an integer, got the string "x"',
         "child.toml: [evaluators.test] use: missing; expected the name of an evaluator; known: "
-        "duel, last_word, multiple_choice, nelbo",
+        "duel, few_step, generative_perplexity, last_word, mauve, multiple_choice, nelbo",
     ]
 
 
