@@ -28,7 +28,7 @@ from mdmkit.builtin.denoisers.dit import Dit
 from mdmkit.builtin.schedules import Linear
 from mdmkit.environment import environment
 from mdmkit.evaluation.run import find_run, open_trained
-from mdmkit.generation import LiveGenerate, final_states, masks
+from mdmkit.generation import LiveGenerate, last, masks
 from mdmkit.network import InferenceCall, Root, choose_device
 from mdmkit.protocols import Prediction
 from mdmkit.recipe import load_recipe
@@ -138,7 +138,7 @@ def timed(generate: LiveGenerate, sampler: Any, options: argparse.Namespace) -> 
         counting.rows = 0
         wait(generate.device)
         begun = time.perf_counter()
-        (state,) = final_states(counted, sampler, start, seed=0, batch_size=options.rows)
+        state = last(counted(sampler, start, rows=range(options.rows), seed=0))
         wait(generate.device)
         if repeat:
             seconds.append(time.perf_counter() - begun)

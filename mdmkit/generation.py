@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -12,7 +13,6 @@ from mdmkit.draws import RowStreams
 from mdmkit.errors import PluginError
 from mdmkit.protocols import (
     Denoiser,
-    GenerateCall,
     NetworkCall,
     NoiseSchedule,
     Sampler,
@@ -58,16 +58,33 @@ class LiveGenerate:
             length=self.length,
             new_cache=self._new_cache,
         )
-        state = None
+        name, state = f"sampler {type(sampler).__name__}", None
+        if start.shape[1] > self.length and not getattr(sampler, "any_length", False):
+            raise PluginError(
+                f"{name}: it fills {self.length} tokens at most, as many as the network was "
+                f"trained on; got {start.shape[1]}"
+            )
         for state in sampler.generate(start, context):
             yield state
-        name = f"sampler {type(sampler).__name__}"
         if state is None:
             raise PluginError(f"{name}: generate() yielded no state")
-        if (state.tokens == self.vocab.mask_id).any():
+        self._require_text(name, start, state.tokens)
+
+    def _require_text(self, name: str, start: Tensor, tokens: Tensor) -> None:
+        """Refuse what is no text, or another than was begun."""
+        if tokens.shape != start.shape or tokens.dtype != torch.int64:
+            raise PluginError(
+                f"{name}: its last state has tokens {list(tokens.shape)} {tokens.dtype}; expected "
+                f"{list(start.shape)} int64"
+            )
+        if (tokens == self.vocab.mask_id).any():
             raise PluginError(f"{name}: its last state still holds masks; expected none")
+        if not ((tokens >= 0) & (tokens < self.vocab.size)).all():
+            raise PluginError(
+                f"{name}: its last state has ids outside of the vocabulary of {self.vocab.size}"
+            )
         visible = start != self.vocab.mask_id
-        if not torch.equal(start[visible], state.tokens[visible]):
+        if not torch.equal(start[visible], tokens[visible]):
             raise PluginError(f"{name}: it changed tokens that were visible from the start")
 
     def _logits(
@@ -92,43 +109,9 @@ class LiveGenerate:
         return made[0]
 
 
-def final_states(
-    generate: GenerateCall,
-    sampler: Sampler,
-    start: Tensor,
-    *,
-    seed: int,
-    batch_size: int,
-    progress: Progress | None = None,
-) -> Iterator[Generation]:
-    """Fill ``start [n, L]`` batch by batch; gives the last state of each batch.
-
-    A row depends on the seed and its number alone. With several ranks every rank makes the same
-    rows, so that their network calls go together.
-
-    Args:
-        generate: the network.
-        sampler: must drive a network of this kind.
-        start: masks, and what is given.
-        seed: of the noise.
-        batch_size: rows a network call.
-        progress: called as ``progress(rows done, n)``.
-
-    Raises:
-        PluginError: where the sampler leaves a mask or changes a visible token.
-    """
-    n = len(start)
-    for first in range(0, n, batch_size):
-        rows = range(first, min(first + batch_size, n))
-        state = last(generate(sampler, start[rows.start : rows.stop], rows=rows, seed=seed))
-        if progress is not None:
-            progress(rows.stop, n)
-        yield state
-
-
 def last(states: Iterator[Generation]) -> Generation:
-    """The last of the states."""
-    *_, state = states
+    """The last of the states; the others are let go at once."""
+    (state,) = deque(states, maxlen=1)
     return state
 
 

@@ -80,7 +80,7 @@ def validate_job(job: Job) -> None:
 
 
 def finish(job: Job) -> RunResult:
-    """Evaluate, sample and export the trained network; every rank takes part."""
+    """Export, evaluate and sample the trained network; every rank takes part."""
     recipe, world, reporter = job.recipe, job.world, job.reporter
     reporter.close()
     facts = weights_facts(
@@ -92,20 +92,21 @@ def finish(job: Job) -> RunResult:
     )
     context = evaluation_of(job)
     with job.ema.applied():
+        _export(job, facts)  # first: no evaluator and no sampler can cost the weights
         results = evaluate_live(recipe, context, facts=facts, directory=job.directory)
-        samples = generate_samples(
-            recipe,
-            context.generate,
-            job.tokenizer,
-            n=SAMPLES,
-        )
-        weights = full_state(job.root.denoiser, world)
+        samples = generate_samples(recipe, context.generate, job.tokenizer, n=SAMPLES)
     if world.rank == 0:
+        reporter.summary(job.directory, results, samples)
+    return RunResult(directory=job.directory, step=job.step, results=results, samples=samples)
+
+
+def _export(job: Job, facts: Mapping[str, Any]) -> None:
+    """Write the weights, whole, as one file; every rank takes part."""
+    weights = full_state(job.root.denoiser, job.world)
+    if job.world.rank == 0:
         metadata = {"format": "pt", "facts": json.dumps(facts)}
         with explained(job.directory / WEIGHTS, GO_ON):
             write_atomic(job.directory / WEIGHTS, to_safetensors(weights, metadata))
-        reporter.summary(job.directory, results, samples)
-    return RunResult(directory=job.directory, step=job.step, results=results, samples=samples)
 
 
 def evaluation_of(job: Job) -> EvaluationContext:

@@ -40,7 +40,7 @@ class Ancestral(Unmasking):
             now = min(step, self.steps - 1)
             alpha_t, alpha_s = alphas[now], alphas[now + 1]
             last = now + 1 == self.steps
-            chance = 1.0 if last else (alpha_s - alpha_t) / (1 - alpha_t)
+            chance = 1.0 if last else lift_chance(alpha_t, alpha_s)
             order, noise = context.uniform(), context.uniform()  # [B, L], both always drawn
             lifted = canvas.few_enough(canvas.hidden & (order < chance), order)
             self._step(canvas, times[now], lifted, noise)
@@ -69,3 +69,15 @@ class Cached(Ancestral):
     def _step(self, canvas: Canvas, t: Tensor, lifted: Tensor, noise: Tensor) -> None:
         """Lift the masks, if there are any."""
         canvas.lift(t, lifted, noise, only_changing=self.rows)
+
+
+def lift_chance(alpha_t: float, alpha_s: float, sigma: float = 0.0) -> float:
+    """With which probability a step from t to s lifts a mask.
+
+    Args:
+        alpha_t, alpha_s: what survives at its ends.
+        sigma: with which probability it masks a token again (ReMDM, arXiv 2503.00307).
+    """
+    if alpha_t >= 1:  # to the last bit, before the schedule's end: nothing should be masked
+        return 1.0
+    return min(1.0, max(0.0, (alpha_s - (1 - sigma) * alpha_t) / (1 - alpha_t)))

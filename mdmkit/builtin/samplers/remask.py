@@ -9,6 +9,7 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
+from mdmkit.builtin.samplers.ancestral import lift_chance
 from mdmkit.builtin.samplers.canvas import Canvas, behind_eos
 from mdmkit.builtin.samplers.choosing import Unmasking, refuse_options_of_others
 from mdmkit.diffusion import time_at_mask_rate
@@ -156,4 +157,4 @@ class Remask(Unmasking):
         if step.last:
             return 1.0
         sigma = 0.0 if self.strategy == "conf" else step.sigma
-        return (step.alpha_s - (1 - sigma) * step.alpha_t) / (1 - step.alpha_t)
+        return lift_chance(step.alpha_t, step.alpha_s, sigma)

@@ -35,7 +35,9 @@ class SemiAutoregressive:
     """
 
     sampler: Sampler = component("cached", doc="fills a block")
-    block_length: int = option(32, ge=1, doc="tokens of a block, no more than the trained length")
+    block_length: int = option(
+        32, ge=1, doc="tokens of a block; the trained length where that is less"
+    )
     prediction: ClassVar[Prediction] = "masked"
     any_length: ClassVar[bool] = True
 
@@ -73,8 +75,6 @@ class SemiAutoregressive:
                 row=tokens,
                 first=first,
                 length=min(size, tokens.shape[1] - first),
-                hidden=hidden,
-                ends=self.eos == "stop",
                 times=times,
                 context=context,
             )
@@ -89,6 +89,14 @@ class SemiAutoregressive:
                     tokens=tokens, step=step, network_evaluations=calls + evaluations, log_p=log_p
                 )
             calls += evaluations
+            if self.eos == "stop":
+                # not sooner: the sampler of the block may still take its EOS back
+                ended = texts_ended(tokens, hidden, context.vocab)
+                if not torch.equal(ended, tokens):
+                    tokens, step = ended, step + 1
+                    yield Generation(
+                        tokens=tokens, step=step, network_evaluations=calls, log_p=log_p
+                    )
         if step == 0:
             yield Generation(tokens=tokens, step=1, network_evaluations=0, log_p=log_p)
 
@@ -100,8 +108,6 @@ class _Block:
     Attributes:
         row: ``[B, L]``, the whole rows as they are before it is filled.
         first, length: where it is.
-        hidden: ``[B, L]`` bool, where masks were at the very start.
-        ends: whether a generated EOS ends a row.
         times: ``[W + 1]`` float64, by the masks in a window of W tokens.
         context: of the whole rows.
     """
@@ -109,8 +115,6 @@ class _Block:
     row: Tensor
     first: int
     length: int
-    hidden: Tensor
-    ends: bool
     times: Tensor
     context: SamplerContext
 
@@ -122,10 +126,8 @@ class _Block:
     def placed(self, tokens: Tensor, rows: Tensor | None = None) -> Tensor:
         """Whole rows with ``tokens [R, block]`` in them: ``[R, L]``; all rows by default."""
         row = self.row if rows is None else self.row[rows]
-        hidden = self.hidden if rows is None else self.hidden[rows]
         behind = self.first + self.length
-        whole = torch.cat([row[:, : self.first], tokens, row[:, behind:]], dim=-1)
-        return texts_ended(whole, hidden, self.context.vocab) if self.ends else whole
+        return torch.cat([row[:, : self.first], tokens, row[:, behind:]], dim=-1)
 
     def with_log_p(self, whole: Tensor | None, own: Tensor | None) -> Tensor | None:
         """``[B, L]`` with the block's ``[B, block]`` in it; None where a sampler does not tell."""

@@ -8,7 +8,7 @@ import torch
 from mdmkit.builtin.samplers import Ancestral
 from mdmkit.builtin.schedules import Linear
 from mdmkit.errors import PluginError
-from mdmkit.generation import LiveGenerate, final_states, masks
+from mdmkit.generation import LiveGenerate, last, masks
 from mdmkit.network import InferenceCall, Root
 from mdmkit.values import Generation
 
@@ -17,7 +17,7 @@ from .conftest import LENGTH, MASK, VOCAB, TinyNetwork
 CPU = torch.device("cpu")
 
 
-def tokens_of(sampler=None, *, n=8, prompt_ids=(), **changes):
+def tokens_of(sampler=None, *, n=8, length=LENGTH, seed=0, batch_size=8, prompt_ids=()):
     root = Root(TinyNetwork(1.0))
     root.train()
     generate = LiveGenerate(
@@ -27,15 +27,13 @@ def tokens_of(sampler=None, *, n=8, prompt_ids=(), **changes):
         length=LENGTH,
         device=CPU,
     )
-    states = final_states(
-        generate,
-        sampler or Ancestral(steps=6),
-        masks(n, LENGTH, VOCAB, prompt_ids),
-        **{"seed": 0, "batch_size": 8, **changes},
-    )
-    found = torch.cat([state.tokens.cpu() for state in states])
+    start = masks(n, length, VOCAB, prompt_ids)
+    found = []
+    for rows in torch.arange(n).split(batch_size):
+        states = generate(sampler or Ancestral(steps=6), start[rows], rows=rows.tolist(), seed=seed)
+        found.append(last(states).tokens.cpu())
     assert root.training  # as it was
-    return found
+    return torch.cat(found)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -54,12 +52,6 @@ def test_the_prompt_stays():
     assert (found != MASK).all()
 
 
-def test_progress_counts_rows():
-    seen = []
-    tokens_of(batch_size=3, progress=lambda *counts: seen.append(counts))
-    assert seen == [(3, 8), (6, 8), (8, 8)]
-
-
 class Idle:
     prediction: ClassVar[str] = "masked"
 
@@ -72,6 +64,16 @@ class Vandal(Idle):
         yield Generation(tokens=torch.zeros_like(tokens), step=1, network_evaluations=0)
 
 
+class Short(Idle):
+    def generate(self, tokens, context):
+        yield Generation(tokens=tokens[:, 1:], step=1, network_evaluations=0)
+
+
+class Foreign(Idle):
+    def generate(self, tokens, context):
+        yield Generation(tokens=torch.full_like(tokens, 99), step=1, network_evaluations=0)
+
+
 class Silent(Idle):
     def generate(self, tokens, context):
         return iter(())
@@ -79,8 +81,19 @@ class Silent(Idle):
 
 @pytest.mark.parametrize(
     ("sampler", "words"),
-    [(Idle(), "still holds masks"), (Vandal(), "changed tokens"), (Silent(), "no state")],
+    [
+        (Idle(), "still holds masks"),
+        (Vandal(), "changed tokens"),
+        (Silent(), "no state"),
+        (Short(), "int64; expected"),
+        (Foreign(), "ids outside of the vocabulary"),
+    ],
 )
 def test_a_sampler_that_breaks_its_contract_is_named(sampler, words):
     with pytest.raises(PluginError, match=f"{type(sampler).__name__}: .*{words}"):
         tokens_of(sampler, prompt_ids=[1])
+
+
+def test_rows_are_no_longer_than_the_sampler_can_fill():
+    with pytest.raises(PluginError, match=f"Ancestral: it fills {LENGTH} tokens at most"):
+        tokens_of(length=LENGTH + 1)
