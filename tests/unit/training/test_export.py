@@ -15,10 +15,11 @@ from torch import nn
 
 from mdmkit import load_recipe, train
 from mdmkit.data.text_tokenizer import load_tokenizer
-from mdmkit.evaluation.run import open_trained
+from mdmkit.errors import PluginError
+from mdmkit.evaluation.run import find_run, open_trained
 from mdmkit.network import Root
 from mdmkit.recipe import recipe_hash
-from mdmkit.training import tensor_files
+from mdmkit.training import finish, tensor_files
 from mdmkit.training.checkpoint import damage, last_checkpoint, load_checkpoint, load_weights
 from mdmkit.training.distributed import World, full_state
 
@@ -73,9 +74,17 @@ def test_the_whole_state_comes_together_on_rank_zero_alone() -> None:
     assert full_state(module, World(rank=1, size=2, device=CPU)) == {}
 
 
-def test_the_exported_weights_are_enough_elsewhere(tiny_recipe: Path) -> None:
+def test_the_exported_weights_are_enough_elsewhere(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise PluginError("no text")
+
+    monkeypatch.setattr(finish, "generate_samples", broken)  # which must not cost the weights
     recipe = load_recipe(tiny_recipe, ["denoiser.tied=true"])
-    run = train(recipe).directory
+    with pytest.raises(PluginError, match="no text"):
+        train(recipe)
+    run = find_run("tiny")
     network = recipe.denoiser.build(load_tokenizer(run / "tokenizer.json").vocab)
     network.load_state_dict(load_file(run / "model.safetensors"))  # every name, no other
     averaged = load_weights(run).fit(Root(network))  # tied: two names, of which one is averaged
