@@ -183,7 +183,7 @@ def few_steps() -> str:
 def sampling() -> str:
     """Speed and calls of samplers."""
     rows = []
-    for entry in read("sampling")["results"]:
+    for entry in [one for part in read("sampling")["parts"] for one in part["results"]]:
         options = ", ".join(
             f"{key} = {json.dumps(value) if not isinstance(value, dict) else value['use']}"
             for key, value in entry["sampler"].items()

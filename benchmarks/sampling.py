@@ -182,7 +182,10 @@ def main() -> None:
             print(json.dumps(result), file=sys.stderr, flush=True)
             found.append(result)
     plain = {
-        "command": " ".join(["python", "benchmarks/sampling.py", *sys.argv[1:]]),
+        "command": " ".join(
+            ["python", "benchmarks/sampling.py"]
+            + [Path(word).name if Path(word) in options.runs else word for word in sys.argv[1:]]
+        ),
         "options": {
             key: value for key, value in vars(options).items() if key not in ("runs", "only")
         },
