@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import math
+import shutil
 import socket
 import weakref
 from importlib.util import find_spec
@@ -376,6 +377,45 @@ def test_folders_that_hold_no_model(model, tmp_path, context, monkeypatch):
     message = refusal("nobody/nothing")
     assert "cannot be reached: HF_HUB_OFFLINE is set" in message
     assert "judge by a run of your own" in message
+
+
+@needs_transformers
+def test_weights_that_are_not_those_of_the_network(model, tmp_path, context):
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(model / "model.safetensors")
+    wide = {"transformer.wpe.weight": torch.zeros(9, 8)}
+    for number, (weights, words) in enumerate((
+        ({f"_orig_mod.{k}": v for k, v in whole.items()}, r"lacks: .* more; has others: _orig_mod"),
+        ({**whole, "adapter.weight": torch.ones(1)}, r"has others: adapter\.weight\)"),
+        ({**whole, **wide}, r"misfits: transformer\.wpe\.weight\)"),
+    )):  # fmt: skip
+        folder = tmp_path / str(number)
+        shutil.copytree(model, folder)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(DataError, match=words):
+            Judge(model=str(folder)).open(context)
+
+
+@needs_transformers
+def test_a_model_that_looks_at_what_follows(model, tmp_path, context):
+    from transformers import BertConfig, BertLMHeadModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for is_decoder in (True, False):
+        config = BertConfig(
+            vocab_size=257, intermediate_size=8, initializer_range=0.5, is_decoder=is_decoder,
+            **sizes,
+        )  # fmt: skip
+        folder = tmp_path / str(is_decoder)
+        shutil.copytree(model, folder)
+        torch.manual_seed(0)
+        BertLMHeadModel(config).save_pretrained(folder)
+        if is_decoder:
+            Judge(model=str(folder)).open(context)
+            continue
+        with pytest.raises(DataError, match="for it looks at what follows"):
+            Judge(model=str(folder)).open(context)
 
 
 def test_a_model_without_the_package(context, monkeypatch):
