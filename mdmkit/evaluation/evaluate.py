@@ -209,6 +209,7 @@ def evaluation_context(
         rank=rank,
         world_size=world_size,
         seed=seed,
+        trained_length=recipe.data.length,
     )
 
 

@@ -177,6 +177,13 @@ def test_texts_that_end_at_once(context):
         run_evaluation(evaluator, attrs.evolve(context, generate=nothing))
 
 
+def test_real_text_ends_where_generated_text_does(context):
+    evaluator = GenerativePerplexity(n=9, judge=RUN, sampler=Ancestral(eos="stop"))
+    made = evaluator.build(context).texts
+    real = [text for index in range(3, 6) for text in made.batch(index)[0]]
+    assert [len(text.ids) for text in real] == [5, LENGTH] * 4 + [5]
+
+
 def test_a_run_on_disk_is_judged_by_another(tmp_path: Path):
     run = make_run(tmp_path, extra="", steps=(3,))
     other = '[objective]\nuse = "autoregressive"\n[sampler]\nuse = "autoregressive"\n'
@@ -216,6 +223,19 @@ def test_what_a_recipe_says_too_early_to_run():
         load_recipe("quickstart_bell", judge[:1])
     with pytest.raises(ValueError, match="expected model, too"):
         Judge(run="x", revision="main")
+
+
+def test_blocks_that_are_longer_than_what_the_network_was_trained_on(context):
+    @attrs.frozen(kw_only=True)
+    class Long(Ancestral):
+        any_length = True
+
+    longer = attrs.evolve(context, trained_length=LENGTH - 2)
+    words = f"rows of {LENGTH - 2} tokens, and this sampler makes none that are longer; got 12"
+    with pytest.raises(RecipeError, match=words):
+        GenerativePerplexity(n=4, judge=RUN).build(longer)
+    GenerativePerplexity(n=4, judge=RUN, length=LENGTH - 2).build(longer)
+    GenerativePerplexity(n=4, judge=RUN, sampler=Long()).build(longer)
 
 
 def test_32_bit_draws_are_taken_where_that_is_said(context):
