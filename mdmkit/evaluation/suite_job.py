@@ -120,6 +120,8 @@ class SuiteJob:
             batch_size=batch_size,
             seed=seed,
             runs_dir=trained.directory.parent,
+            notify=trained.notify,
+            cache_dir=trained.cache_dir,
         )
         settings = {
             "seed": seed,

@@ -201,6 +201,14 @@ def test_a_run_on_disk_is_judged_by_another(tmp_path: Path):
     nll = evaluate(judge, overrides=own, device="cpu")["nll"].measurements["nelbo_per_token"]
     assert found.measurements["real_generative_nll"].value == pytest.approx(nll.value, rel=1e-6)
 
+    newest = judge / "checkpoints" / "step-00000009"
+    shutil.copytree(next((judge / "checkpoints").iterdir()), newest)
+    for file in newest.iterdir():
+        file.write_bytes(b"")
+    said: list[str] = []
+    evaluate(run, overrides=[f"evaluators.gen={table % judge.name}"], notify=said.append)
+    assert [line for line in said if "passed over" in line and str(newest) in line]
+
     with pytest.raises(RecipeError, match=r"predicts \"masked\".*expected a run that predicts"):
         evaluate(run, overrides=[f"evaluators.gen={table % run.name}"], device="cpu")
 
