@@ -75,6 +75,13 @@ class Document:
             data=data, origins={path: origins[path] for path in _paths(data)}, where=over.where
         )
 
+    def without(self, paths: Iterable[KeyPath]) -> Document:
+        """This document with nothing at these paths."""
+        data = self.data
+        for path in paths:
+            data = _without(data, path)
+        return evolve(self, data=data)
+
     def changed(self, over: Document, default_uses: Mapping[KeyPath, str]) -> Document:
         """`overlaid`, but what is missing is still missing in this document."""
         return evolve(self.overlaid(over, default_uses), where=self.where)
@@ -200,6 +207,14 @@ def merged(
         else:
             result[key] = value
     return result
+
+
+def _without(table: dict[str, Any], path: KeyPath) -> dict[str, Any]:
+    first, *rest = path
+    if first not in table or (rest and not isinstance(table[first], dict)):
+        return table
+    inner = {first: _without(table[first], tuple(rest))} if rest else {}
+    return {key: inner.get(key, value) for key, value in table.items() if rest or key != first}
 
 
 def _paths(data: Mapping[str, Any], above: KeyPath = ()) -> Iterator[KeyPath]:

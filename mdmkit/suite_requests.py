@@ -5,43 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from itertools import chain
+from operator import eq
 from typing import Any
 
 import attrs
 
 from mdmkit.errors import RecipeError
 from mdmkit.problems import dotted, in_toml
-from mdmkit.recipe_files import key_path
+from mdmkit.recipe_files import KeyPath, key_path
 from mdmkit.suite_sources import option_names, unknown_set
 from mdmkit.suites import Suite
 
 
 def select(suite: Suite, labels: Iterable[str]) -> Suite:
     """The suite with some sets only, in the suite's own order; see `chosen`."""
-    wanted = chosen(suite.sets, labels)
+    wanted = chosen(suite, suite.sets, labels)
     return attrs.evolve(suite, sets={label: suite.sets[label] for label in wanted})
 
 
-def chosen(labels: Iterable[str], patterns: Iterable[str]) -> list[str]:
+def chosen(suite: Suite, labels: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """The labels that are asked for, in their own order.
 
     Args:
+        suite: knows the grids.
         labels: those of the sets that there are.
-        patterns: some of them, or shell patterns that they fit: ``cached-*``.
+        patterns: some of them, names of grids, or shell patterns that these fit: ``cached-*``.
 
     Raises:
         RecipeError: for a pattern that none fits.
     """
-    labels = list(labels)
+    tables = {label: suite.table_of(label)[1] for label in labels}
     fitting = {
-        pattern: [label for label in labels if fnmatchcase(label, pattern)]
+        pattern: [label for label, table in tables.items() if _fits(pattern, label, table)]
         for pattern in sorted(set(patterns))
     }
-    unknown = [unknown_set("--only", p, labels) for p, fit in fitting.items() if not fit]
+    known = dict.fromkeys(tables.values())
+    unknown = [unknown_set("--only", p, known) for p, fit in fitting.items() if not fit]
     if unknown:
         raise RecipeError(unknown)
     wanted = set(chain.from_iterable(fitting.values()))
-    return [label for label in labels if label in wanted]
+    return [label for label in tables if label in wanted]
+
+
+def _fits(pattern: str, *names: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def shorthands(suite: Suite, options: Mapping[str, Any]) -> list[str]:
@@ -69,7 +76,13 @@ def shorthands(suite: Suite, options: Mapping[str, Any]) -> list[str]:
             )
         for kind, name in having:
             path = ("evaluator", key)
-            if kind == "grids" and path in map(key_path, suite.grids[name].varied):
+            if kind == "grids" and _touches(path, suite.grids[name].varied):
                 raise RecipeError(f"--{key}: [grids.{name}] varies it; leave out one of the two")
             overrides.append(f"{dotted((kind, name, *path))}={in_toml(value)}")
     return overrides
+
+
+def _touches(path: KeyPath, options: Iterable[str]) -> bool:
+    """Whether one of the options is at `path`, below it, or holds it."""
+    varied = (key_path(option) or () for option in options)
+    return any(all(map(eq, path, other)) for other in varied)

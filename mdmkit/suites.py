@@ -8,7 +8,7 @@ once. What its sets share stands in ``[protocol]``; a set's own keys win. A grid
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from mdmkit.recipe_files import (
 )
 from mdmkit.shipped import PRESETS, SUITES
 from mdmkit.structuring import make_converter
-from mdmkit.suite_grids import Grid, Part, expanded, plain_part, says, suite_problems
+from mdmkit.suite_grids import VARY, Grid, Part, expanded, plain_part, says, suite_problems
 from mdmkit.suite_sources import read_sources
 
 __all__ = [
@@ -118,6 +118,7 @@ def load_suite(
     *,
     preset: str | Path | None = None,
     sources: Mapping[str, str | Path] | None = None,
+    replacing: Iterable[str] = (),
     catalogue: Catalogue | None = None,
 ) -> Suite:
     """Read, check and structure a suite.
@@ -129,6 +130,7 @@ def load_suite(
         preset: a file that holds a ``[protocol]``, or the name of a shipped one; it is laid over
             the suite's protocol.
         sources: local files or folders by label, to be read instead of what a set names.
+        replacing: options of evaluators; what the files say of them is forgotten.
         catalogue: the components to choose from; all installed ones by default.
 
     Raises:
@@ -144,6 +146,9 @@ def load_suite(
     laid = None if preset is None else _read_preset(preset)
     if laid is not None:
         document = document.changed(laid, _uses(document.data))
+    document = document.without(
+        (*table, "evaluator", key) for table in _tables(document.data) for key in replacing
+    )
     over = parse_overrides(overrides)
     said = document.changed(over, _uses(document.data))
     for change in (read_sources(said, sources or {}, catalogue), over):
@@ -213,6 +218,9 @@ def _structure(document: Document, catalogue: Catalogue, name: str, preset: str 
         gather.problems += suite_problems(name, document.data, parts)
         gather.problems += chain.from_iterable(grid.problems for grid in grids.values())
         sets = {p.label: _structure_set(converter, p, outline.protocol, gather) for p in parts}
+        gather.problems += chain.from_iterable(
+            _equal_sets(name, grid.grid, sets) for name, grid in grids.items()
+        )
         gather.finish()
     except StructureError as error:
         raise RecipeError(dict.fromkeys(document.lines(error.problems))) from error
@@ -237,6 +245,17 @@ def _structure_set(
         place = ("protocol", *rest) if shared else part.place(rest)
         gather.problems.append(attrs.evolve(problem, path=place))
     return result
+
+
+def _equal_sets(name: str, grid: Grid, sets: Mapping[str, SuiteSet | None]) -> Iterator[Problem]:
+    """Sets of a grid that are one, since their values mean the same."""
+    seen: dict[str, str] = {}
+    for label in grid.sets:
+        entry = sets[label]
+        other = seen.setdefault(repr(entry), label)
+        if entry is not None and other != label and sets[other] == entry:
+            message = f"{other} and {label} are the same set; expected each value once"
+            yield Problem(path=("grids", name, VARY), table=True, message=message)
 
 
 def _read_preset(source: str | Path) -> Document:
@@ -268,6 +287,12 @@ def _uses(data: Mapping[str, Any]) -> dict[KeyPath, str]:
         if isinstance(data.get(kind), Mapping)
         for label in data[kind]
     }
+
+
+def _tables(data: Mapping[str, Any]) -> list[KeyPath]:
+    """The tables that say something of a set."""
+    kinds = [kind for kind in ("sets", "grids") if isinstance(data.get(kind), Mapping)]
+    return [("protocol",), *((kind, label) for kind in kinds for label in data[kind])]
 
 
 def _converter(catalogue: Catalogue) -> cattrs.Converter:

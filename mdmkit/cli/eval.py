@@ -59,7 +59,8 @@ def evaluate_run(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="LABEL,...", help="Only these sets of the suite; patterns such as 'cached-*'."
+            metavar="LABEL,...",
+            help="Only these sets or grids of the suite; patterns such as 'cached-*'.",
         ),
     ] = None,
     allow_missing: Annotated[
@@ -269,4 +270,10 @@ def _sources(texts: Sequence[str] | None) -> dict[str, str]:
 
 
 def _labels(text: str | None) -> list[str]:
-    return [label.strip() for label in (text or "").split(",") if label.strip()]
+    labels = [label.strip() for label in (text or "").split(",") if label.strip()]
+    if text is not None and not labels:
+        raise RecipeError(
+            f'--only: names no set, got "{text}"; expected labels, names of grids or patterns, '
+            "with commas between them"
+        )
+    return labels

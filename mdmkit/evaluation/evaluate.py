@@ -18,11 +18,11 @@ from mdmkit.environment import environment
 from mdmkit.errors import PluginError, RecipeError
 from mdmkit.evaluation.driver import Result, measure, run_evaluation
 from mdmkit.evaluation.generate import rows_at_once
+from mdmkit.evaluation.inference import live_generate
+from mdmkit.evaluation.other_run import other_run
 from mdmkit.evaluation.run import (
     find_run,
-    live_generate,
     open_trained,
-    other_run,
     read_recipe,
     weights_facts,
 )
@@ -151,6 +151,8 @@ def evaluate(
             batch_size=batch_size,
             seed=seed,
             runs_dir=directory.parent,
+            notify=opened.notify,
+            cache_dir=cache_dir,
         )
         return evaluate_live(
             opened.recipe,
@@ -176,6 +178,8 @@ def evaluation_context(
     batch_size: int | None = None,
     seed: int = 0,
     runs_dir: str | Path | None = None,
+    notify: Notify = ignore,
+    cache_dir: Path | None = None,
 ) -> EvaluationContext:
     """What evaluators get, from the parts of a run.
 
@@ -190,8 +194,12 @@ def evaluation_context(
         batch_size: rows a network call; as in training by default.
         seed: of the evaluation.
         runs_dir: the folder in which other runs are looked for.
+        notify: is told of them what takes long, and what is damaged.
+        cache_dir: where their tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
     """
-
+    opener = partial(
+        other_run, runs_dir=runs_dir, device=device, notify=notify, cache_dir=cache_dir
+    )
     return EvaluationContext(
         call=call,
         objective=live.objective,
@@ -202,13 +210,14 @@ def evaluation_context(
         blocks=blocks,
         draws=_draws,
         generate=live_generate(recipe, tokenizer.vocab, live.noise_schedule, call, device),
-        open_run=cache(partial(other_run, runs_dir=runs_dir, device=device)),
+        open_run=cache(opener),
         batch_size=batch_size or rows_at_once(recipe),
         length=recipe.data.length,
         device=device,
         rank=rank,
         world_size=world_size,
         seed=seed,
+        trained_length=recipe.data.length,
     )
 
 

@@ -16,18 +16,17 @@ from mdmkit.data.blocks import DataTable, open_blocks, token_counts
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError, RecipeError
+from mdmkit.evaluation.inference import compile_network, live_generate
 from mdmkit.generation import LiveGenerate
 from mdmkit.learning_rate import learning_rate_fraction
-from mdmkit.network import InferenceCall, Live, Root, bring_to_life, build_root, choose_device
+from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
 from mdmkit.plugins import Catalogue, load_catalogue
-from mdmkit.protocols import BlockSource, NetworkCall, NoiseSchedule, OtherRun, RunFacts, Split
+from mdmkit.protocols import BlockSource, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
 from mdmkit.suggest import did_you_mean
 from mdmkit.training.checkpoint import load_weights
-from mdmkit.training.parallel import blocks_of, compile_blocks
 from mdmkit.training.run_directory import RESOLVED, runs_root
-from mdmkit.values import Vocabulary
 
 TOKENIZER = "tokenizer.json"
 PRECISIONS = ("bf16", "fp32")
@@ -147,7 +146,7 @@ def open_trained(
     root = build_root(recipe, tokenizer.vocab, target, precision)
     load_into(root, weights.fit(root), where=f"{directory}, step {weights.step}")
     if compile:
-        _compile(root, recipe)
+        compile_network(root, recipe)
 
     def train_counts() -> Tensor:
         train = open_blocks(
@@ -176,53 +175,6 @@ def open_trained(
         cache_dir=cache_dir,
         step=weights.step,
         ema=weights.ema,
-    )
-
-
-def _compile(root: Root, recipe: Recipe) -> None:
-    blocks = blocks_of(root.denoiser)
-    if not blocks:
-        raise RecipeError("compile: the denoiser of this run lists no blocks; leave it out")
-    if recipe.objective.prediction == "next_token":
-        raise RecipeError(
-            "compile: is for networks that predict masked tokens; from left to right a text grows, "
-            "and every length would be compiled by itself; leave it out"
-        )
-    compile_blocks(blocks)
-
-
-def live_generate(
-    recipe: Recipe,
-    vocab: Vocabulary,
-    noise_schedule: NoiseSchedule,
-    call: NetworkCall,
-    device: torch.device,
-) -> LiveGenerate:
-    """Runs samplers on the network of a recipe."""
-    return LiveGenerate(
-        call=call,
-        vocab=vocab,
-        noise_schedule=noise_schedule,
-        length=recipe.data.length,
-        device=device,
-        supports=recipe.denoiser.supports,
-    )
-
-
-def other_run(run: str, *, runs_dir: str | Path | None, device: torch.device) -> OtherRun:
-    """Another run, which helps to measure one; see `mdmkit.protocols.EvaluationContext`.
-
-    Raises:
-        CheckpointError: where there is none, or it cannot be read.
-    """
-    opened = open_trained(find_run(run, runs_dir), device=str(device))
-    return OtherRun(
-        call=opened.call,
-        objective=opened.live.objective,
-        tokenizer=opened.tokenizer,
-        prediction=opened.recipe.objective.prediction,
-        length=opened.recipe.data.length,
-        provenance={**opened.facts, "weights_sha256": opened.weights_sha256()},
     )
 
 

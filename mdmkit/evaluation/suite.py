@@ -97,7 +97,7 @@ def evaluate_suite(
         common["judge"] = judge_table(judge, directory, runs_dir)
     short = shorthands(asked, common)
     if short:
-        asked = read([*own, *short])
+        asked = read([*own, *short], replacing=[key for key in common if common[key] is not None])
     require_judges(select(asked, only) if only else asked)
     with open_world(device) as world:
         with rank_zero_first(world):

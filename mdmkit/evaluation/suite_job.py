@@ -120,6 +120,8 @@ class SuiteJob:
             batch_size=batch_size,
             seed=seed,
             runs_dir=trained.directory.parent,
+            notify=trained.notify,
+            cache_dir=trained.cache_dir,
         )
         settings = {
             "seed": seed,
@@ -204,7 +206,7 @@ class SuiteJob:
     def _wanted(self, only: Collection[str]) -> Suite:
         """The sets that are asked for and are for this run."""
         every = [*self.suite.sets, *self.left_out]
-        labels = chosen(every, only) if only else every
+        labels = chosen(self.suite, every, only) if only else every
         others = [label for label in labels if label in self.left_out]
         kept = {label: entry for label, entry in self.suite.sets.items() if label in labels}
         if not kept:

@@ -162,10 +162,11 @@ class EvaluationContext:
             rows, so that their network calls go together.
         open_run: opens another run by directory or name (`CheckpointError` where there is none).
         batch_size: rows a network call.
-        length: L, the longest row that the network was trained on.
+        length: L, the tokens of a block.
         device: where the network lives.
         rank, world_size: this process among those that evaluate; blocks are dealt out by rank.
         seed: of the evaluation.
+        trained_length: the longest row that the network was trained on; None: L.
     """
 
     call: NetworkCall
@@ -184,6 +185,7 @@ class EvaluationContext:
     world_size: int = 1
     seed: int = 0
     open_run: Callable[[str], OtherRun] = no_other_run
+    trained_length: int | None = None
 
 
 class Evaluation(Protocol):

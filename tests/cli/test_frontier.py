@@ -133,9 +133,12 @@ def test_who_judges(home, tmp_path):
         ("masked --out out", "--out: needs a suite"),
         ("masked --suite small.toml --only ar-* --judge critic",
          "suite small: ar: not for this kind of run; expected"),
+        ("masked --suite small.toml --judge critic --only ,", '--only: names no set, got ","'),
         ("masked --suite small.toml --only x-*", '--only: there is no set "x-*"'),
         ("masked --suite zero_shot_mini --out out", "--out: there are no grids in suite"),
         ("masked --suite zero_shot_mini --judge critic", "--judge: none of the evaluators of"),
+        ("masked --suite small.toml --judge critic --only cached-steps2-temperature0.5 "
+         "--set protocol.length=32", "trained on rows of 16 tokens, and this sampler makes none"),
         ("masked --suite small.toml --judge critic --set grids.cached.vary.x=[]",
          "--set: [grids.cached.vary] x: is empty"),
     ],

@@ -144,6 +144,8 @@ VARY = f"{GRID}[grids.g.vary]\n"
         (f'{VARY}"length" = 8', "length: expected an array of values, got the integer 8"),
         (f"{VARY}evaluator.draws = [8]", "got a table; a dotted path is quoted"),
         (f'{VARY}"length" = [8, 9, 8]', "length: 8 is there 2 times; expected it once"),
+        (SUITE.replace("[0.5, 1.0]", "[1, 1.0]"), "[grids.cached.vary]: cached-steps8-temperature1 "
+         "and cached-steps8-temperature1.0 are the same set; expected each value once"),
         (f'{VARY}"a b" = [8]', '"a b": expected the dotted path of an option'),
         (f'{VARY}"lenght" = [8]', "lenght: unknown key; did you mean length?"),
         (f"{VARY}length = [{','.join(map(str, range(2, 1003)))}]", "makes 1,001 sets; expected"),
@@ -165,7 +167,10 @@ def test_some_sets_by_pattern(here):
         "cached-steps8-temperature1.0",
         "cached-steps16-temperature1.0",
     ]
-    with pytest.raises(RecipeError, match=r'--only: there is no set "ar-\*"'):
+    assert list(select(suite, ["cached"]).sets) == list(suite.grids["cached"].sets)
+    with pytest.raises(
+        RecipeError, match=r'--only: there is no set "ar-\*"; known: alone, cached$'
+    ):
         select(suite, ["ar-*"])
 
 
@@ -184,6 +189,29 @@ def test_options_and_sources_of_all_sets_of_a_grid(here):
     assert is_suite("varied.toml")
     with pytest.raises(RecipeError, match=r"--draws: \[grids.g\] varies it"):
         shorthands(load(source="varied.toml"), {"draws": 3})
+
+
+def test_an_option_of_all_sets_replaces_the_table_of_the_file(here):
+    (here / "judged.toml").write_text(
+        '[protocol]\nevaluator = {use = "generative_perplexity", '
+        'judge = {model = "m", revision = "r"}}\n[sets.b]\n'
+        '[grids.g]\nevaluator = {judge = {dtype = "bfloat16"}}\nvary = {length = [8, 16]}\n'
+    )
+    short = shorthands(load(source="judged.toml"), {"judge": {"run": "x"}})
+    sets = load(*short, source="judged.toml", replacing=["judge"]).sets.values()
+    judges = [entry.evaluator.judge for entry in sets]
+    assert [(j.run, j.model, j.revision, j.dtype) for j in judges] == [("x", None, None, None)] * 3
+
+
+@pytest.mark.parametrize(
+    "varied", ['"evaluator.judge.run" = ["a", "b"]', '"evaluator" = [{n = 3}, {n = 4}]']
+)
+def test_an_option_of_all_sets_that_a_grid_varies_in_part_or_as_part(here, varied):
+    (here / "varied.toml").write_text(
+        f'[protocol]\nevaluator = {{use = "generative_perplexity"}}\n[grids.g.vary]\n{varied}\n'
+    )
+    with pytest.raises(RecipeError, match=r"--judge: \[grids.g\] varies it"):
+        shorthands(load(source="varied.toml"), {"judge": {"run": "x"}})
 
 
 def test_a_grid_is_extended_and_a_changed_sampler_resets_its_table(here):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import math
+import shutil
 import socket
 import weakref
 from importlib.util import find_spec
@@ -176,6 +177,13 @@ def test_texts_that_end_at_once(context):
         run_evaluation(evaluator, attrs.evolve(context, generate=nothing))
 
 
+def test_real_text_ends_where_generated_text_does(context):
+    evaluator = GenerativePerplexity(n=9, judge=RUN, sampler=Ancestral(eos="stop"))
+    made = evaluator.build(context).texts
+    real = [text for index in range(3, 6) for text in made.batch(index)[0]]
+    assert [len(text.ids) for text in real] == [5, LENGTH] * 4 + [5]
+
+
 def test_a_run_on_disk_is_judged_by_another(tmp_path: Path):
     run = make_run(tmp_path, extra="", steps=(3,))
     other = '[objective]\nuse = "autoregressive"\n[sampler]\nuse = "autoregressive"\n'
@@ -192,6 +200,14 @@ def test_a_run_on_disk_is_judged_by_another(tmp_path: Path):
     own = ['evaluators.nll={use="nelbo", split="test", blocks=3}']
     nll = evaluate(judge, overrides=own, device="cpu")["nll"].measurements["nelbo_per_token"]
     assert found.measurements["real_generative_nll"].value == pytest.approx(nll.value, rel=1e-6)
+
+    newest = judge / "checkpoints" / "step-00000009"
+    shutil.copytree(next((judge / "checkpoints").iterdir()), newest)
+    for file in newest.iterdir():
+        file.write_bytes(b"")
+    said: list[str] = []
+    evaluate(run, overrides=[f"evaluators.gen={table % judge.name}"], notify=said.append)
+    assert [line for line in said if "passed over" in line and str(newest) in line]
 
     with pytest.raises(RecipeError, match=r"predicts \"masked\".*expected a run that predicts"):
         evaluate(run, overrides=[f"evaluators.gen={table % run.name}"], device="cpu")
@@ -215,6 +231,19 @@ def test_what_a_recipe_says_too_early_to_run():
         load_recipe("quickstart_bell", judge[:1])
     with pytest.raises(ValueError, match="expected model, too"):
         Judge(run="x", revision="main")
+
+
+def test_blocks_that_are_longer_than_what_the_network_was_trained_on(context):
+    @attrs.frozen(kw_only=True)
+    class Long(Ancestral):
+        any_length = True
+
+    longer = attrs.evolve(context, trained_length=LENGTH - 2)
+    words = f"rows of {LENGTH - 2} tokens, and this sampler makes none that are longer; got 12"
+    with pytest.raises(RecipeError, match=words):
+        GenerativePerplexity(n=4, judge=RUN).build(longer)
+    GenerativePerplexity(n=4, judge=RUN, length=LENGTH - 2).build(longer)
+    GenerativePerplexity(n=4, judge=RUN, sampler=Long()).build(longer)
 
 
 def test_32_bit_draws_are_taken_where_that_is_said(context):
@@ -376,6 +405,45 @@ def test_folders_that_hold_no_model(model, tmp_path, context, monkeypatch):
     message = refusal("nobody/nothing")
     assert "cannot be reached: HF_HUB_OFFLINE is set" in message
     assert "judge by a run of your own" in message
+
+
+@needs_transformers
+def test_weights_that_are_not_those_of_the_network(model, tmp_path, context):
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(model / "model.safetensors")
+    wide = {"transformer.wpe.weight": torch.zeros(9, 8)}
+    for number, (weights, words) in enumerate((
+        ({f"_orig_mod.{k}": v for k, v in whole.items()}, r"lacks: .* more; has others: _orig_mod"),
+        ({**whole, "adapter.weight": torch.ones(1)}, r"has others: adapter\.weight\)"),
+        ({**whole, **wide}, r"misfits: transformer\.wpe\.weight\)"),
+    )):  # fmt: skip
+        folder = tmp_path / str(number)
+        shutil.copytree(model, folder)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(DataError, match=words):
+            Judge(model=str(folder)).open(context)
+
+
+@needs_transformers
+def test_a_model_that_looks_at_what_follows(model, tmp_path, context):
+    from transformers import BertConfig, BertLMHeadModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for is_decoder in (True, False):
+        config = BertConfig(
+            vocab_size=257, intermediate_size=8, initializer_range=0.5, is_decoder=is_decoder,
+            **sizes,
+        )  # fmt: skip
+        folder = tmp_path / str(is_decoder)
+        shutil.copytree(model, folder)
+        torch.manual_seed(0)
+        BertLMHeadModel(config).save_pretrained(folder)
+        if is_decoder:
+            Judge(model=str(folder)).open(context)
+            continue
+        with pytest.raises(DataError, match="for it looks at what follows"):
+            Judge(model=str(folder)).open(context)
 
 
 def test_a_model_without_the_package(context, monkeypatch):

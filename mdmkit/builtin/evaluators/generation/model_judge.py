@@ -21,6 +21,8 @@ _DTYPES: Mapping[ModelPrecision, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
 }
+_ROUNDING: Mapping[ModelPrecision, float] = {"float32": 1e-3, "bfloat16": 0.1}  # nats
+_SHOWN = 3  # names of weights in a message
 
 
 @frozen(kw_only=True, eq=False)
@@ -50,7 +52,7 @@ class ModelJudge:
 
         Raises:
             MissingPackageError: without the package.
-            DataError: where it cannot be had, or is no causal language model.
+            DataError: where it cannot be had, lacks weights, or is no causal language model.
         """
         if find_spec("transformers") is None:
             raise MissingPackageError("judge.model", "transformers", extra="judge")
@@ -63,7 +65,7 @@ class ModelJudge:
                 f"{OPTION}: {model} has neither a BOS nor an EOS token; expected one, to stand in "
                 "front of a text, so that its first token can be scored"
             )
-        return cls(
+        judge = cls(
             name=f'judge "{model}"',
             network=network.to(device).eval(),
             tokenizer=tokenizer,
@@ -77,6 +79,22 @@ class ModelJudge:
                 "dtype": dtype,
             },
         )
+        if not judge.looks_back_alone(_ROUNDING[dtype]):
+            raise DataError(
+                f"{OPTION}: {model} is no causal language model: what it says of a token changes "
+                "with the tokens behind it, for it looks at what follows; expected one that reads "
+                "from left to right, such as gpt2-large"
+            )
+        return judge
+
+    def looks_back_alone(self, rounding: float) -> bool:
+        """Whether two rows cost the same up to the token in which they differ, in nats."""
+        width = min(self.context or 4, 4)
+        tokens = torch.full((2, width), self.start_id)
+        tokens[1, -2] = 0 if self.start_id else 1
+        scored = (torch.arange(width) < width - 2).expand(2, -1)
+        one, other = self.nll(tokens, scored)
+        return torch.allclose(one, other, rtol=0.0, atol=rounding, equal_nan=True)
 
     @property
     def context(self) -> int | None:
@@ -154,8 +172,13 @@ def _load(files: ModelFiles, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, **common)
-            network = AutoModelForCausalLM.from_pretrained(
-                folder, use_safetensors=True, dtype=dtype, **common
+            network, found = AutoModelForCausalLM.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **common,
             )
     except Exception as error:  # the package raises whatever its many parts do
         said = " ".join(str(error).split())[:300] or type(error).__name__
@@ -163,7 +186,28 @@ def _load(files: ModelFiles, dtype: torch.dtype) -> tuple[Any, Any]:
             f"{OPTION}: {folder} cannot be loaded as a causal language model: {said}; expected one "
             "that the installed transformers knows, with its tokenizer"
         ) from error
+    _require_all_weights(folder, found)
     return network, tokenizer
+
+
+def _require_all_weights(folder: str, found: Mapping[str, Any]) -> None:
+    """Refuse weights that are not those of the network; the package makes up what it lacks.
+
+    Args:
+        folder: for the message.
+        found: what the package says of loading; tied weights and known leftovers are not in it.
+    """
+    kinds = {"lacks": "missing_keys", "has others": "unexpected_keys", "misfits": "mismatched_keys"}
+    said = []
+    for word, key in kinds.items():
+        names = sorted(name if isinstance(name, str) else name[0] for name in found.get(key, ()))
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        said += [f"{word}: {', '.join(names[:_SHOWN])}{more}"] if names else []
+    if said:
+        raise DataError(
+            f"{OPTION}: {folder}: its weights are not those of the network that config.json names "
+            f"({'; '.join(said)}); expected each weight by its name and of its size"
+        )
 
 
 @contextlib.contextmanager

@@ -39,7 +39,10 @@ class Generating:
     def check(self, recipe: Recipe) -> Iterator[str]:
         """A sampler for another network, 32-bit draws, a length that does not fit, no judge."""
         yield from self.problems(
-            own=recipe.sampler, prediction=recipe.objective.prediction, longest=recipe.data.length
+            own=recipe.sampler,
+            prediction=recipe.objective.prediction,
+            block=recipe.data.length,
+            longest=recipe.data.length,
         )
         multiple = recipe.denoiser.length_multiple
         if self.length is not None and self.length % multiple:
@@ -49,12 +52,15 @@ class Generating:
         """Whether its sampler, if it names one, drives the network of `recipe`."""
         return self.sampler is None or self.sampler.prediction == recipe.objective.prediction
 
-    def problems(self, *, own: Sampler, prediction: Prediction, longest: int) -> Iterator[str]:
+    def problems(
+        self, *, own: Sampler, prediction: Prediction, block: int, longest: int
+    ) -> Iterator[str]:
         """What does not fit.
 
         Args:
             own: the run's sampler.
             prediction: what the run's network predicts.
+            block: the tokens of a block.
             longest: the longest row that it was trained on.
         """
         sampler = self.sampler or own
@@ -68,10 +74,11 @@ class Generating:
                 'sampler: draws = "float32" lowers the entropy of text, and so its perplexity '
                 '(arXiv 2409.02908); expected "float64", or allow_float32 = true'
             )
-        if (self.length or 0) > longest and not getattr(sampler, "any_length", False):
+        length = self.length or block
+        if length > longest and not getattr(sampler, "any_length", False):
             yield (
                 f"length: the network was trained on rows of {longest} tokens, and this sampler "
-                f"makes none that are longer; got {self.length}"
+                f"makes none that are longer; got {length}"
             )
         yield from self.judge.problems()
 
@@ -113,7 +120,10 @@ class TextMaker:
             DataError: where the split has fewer than two texts.
         """
         problems = options.problems(
-            own=context.sampler, prediction=context.prediction, longest=context.length
+            own=context.sampler,
+            prediction=context.prediction,
+            block=context.length,
+            longest=context.trained_length or context.length,
         )
         found = [f"{name}: {problem}" for problem in problems]
         if found:
@@ -171,7 +181,7 @@ class TextMaker:
             batch.tokens.view(len(starts), -1), real.view(len(starts), -1), strict=True
         ):
             ids = tokens[keep][: self.length].tolist()
-            texts.append(text_of(ids, self.context.tokenizer))
+            texts.append(text_of(ids, self.context.tokenizer, ends_at_eos=self._ends))
         return texts
 
     @property
