@@ -31,6 +31,7 @@ class Frontier:
 
     Attributes:
         suite: its name.
+        preset: of the preset that was laid over it.
         title: in words.
         texts: what was generated, run by run.
         real: the numbers of real text, by run.
@@ -40,6 +41,7 @@ class Frontier:
     """
 
     suite: str
+    preset: str | None
     title: str
     texts: Sequence[GeneratedText]
     real: Mapping[str, Mapping[str, Measurement]]
@@ -62,6 +64,7 @@ class Frontier:
         }
         return cls(
             suite=results[0].suite.name,
+            preset=results[0].suite.preset,
             title=results[0].suite.title,
             texts=texts,
             real=real,
@@ -84,6 +87,7 @@ class Frontier:
         return {
             "kind": "mdmkit frontier",
             "suite": self.suite,
+            "preset": self.preset,
             "title": self.title,
             "texts": [text.to_json() for text in self.texts],
             "real": {

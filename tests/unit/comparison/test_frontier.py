@@ -163,6 +163,7 @@ def result(run="run", *, tokenizer="t"):
     )  # fmt: skip
     suite = Made(
         name="made",
+        preset=None,
         title="",
         sets=dict.fromkeys([*sets, "few"]),
         grids={"cached": Grid(varied=tuple(options), sets=values)},
