@@ -91,7 +91,7 @@ def expanded(name: str, table: Mapping[str, Any]) -> Expanded:
     if problems or not isinstance(axes, Mapping):
         return Expanded(problems=problems)
     paths = {option: key_path(option) or () for option in axes}
-    names = _short(list(paths.values()))
+    names = short_names(list(paths.values()))
     words = [_words(short, axes[option]) for short, option in zip(names, axes, strict=True)]
     places = {path: (*where, VARY, option) for option, path in paths.items()}
     parts, sets = [], {}
@@ -199,7 +199,7 @@ def _with(table: Mapping[str, Any], path: KeyPath, value: Any) -> dict[str, Any]
     return {**table, first: _with(inner if isinstance(inner, Mapping) else {}, tuple(rest), value)}
 
 
-def _short(paths: Sequence[KeyPath]) -> list[str]:
+def short_names(paths: Sequence[KeyPath]) -> list[str]:
     """The last names of each path, as many as tell them apart."""
     return [_UNFIT.sub("_", ".".join(_end(path, paths))) for path in paths]
 

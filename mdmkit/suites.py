@@ -80,6 +80,11 @@ class Suite:
     sets: Mapping[str, SuiteSet]
     grids: Mapping[str, Grid] = Factory(dict)
 
+    @property
+    def stem(self) -> str:
+        """Of the files that are written: those of a preset stand beside the suite's own."""
+        return f"{self.name}-{self.preset}" if self.preset else self.name
+
     def table_of(self, label: str) -> tuple[str, str]:
         """The table of the file that a set comes from."""
         owners = (name for name, grid in self.grids.items() if label in grid.sets)

@@ -14,6 +14,7 @@ from mdmkit.errors import RecipeError
 
 if TYPE_CHECKING:
     from mdmkit.evaluation.suite_job import SuiteResult
+    from mdmkit.suites import Suite
 
 
 def evaluate_suites(
@@ -27,16 +28,16 @@ def evaluate_suites(
     """Every run on every suite, in one table a suite."""
     from mdmkit.evaluation.suite import evaluate_suite
     from mdmkit.report.counting import counting
+    from mdmkit.report.frontier_files import require_folder
     from mdmkit.suite_sources import share_sources
     from mdmkit.suites import load_suite
 
     aside = side()
     suites = [load_suite(name) for name in names]
-    if out is not None and not any(suite.grids for suite in suites):
-        raise RecipeError(
-            f"--out: there are no grids in suite {', '.join(suite.name for suite in suites)}, and "
-            "so no frontier; its numbers are in eval/ of the run"
-        )
+    _require_different(runs, options["runs_dir"])
+    if out is not None:
+        _require_grids(suites)
+        require_folder(out)
     shares = share_sources(sources, [suite.tables for suite in suites])
     entries: list[dict[str, Any]] = []
     for number, (name, share) in enumerate(zip(names, shares, strict=True)):
@@ -59,6 +60,25 @@ def evaluate_suites(
             write(out, found)
     if entries:
         print_json(entries[0] if len(entries) == 1 else entries)
+
+
+def _require_different(runs: Sequence[str], runs_dir: str | Path | None) -> None:
+    from mdmkit.evaluation.run import find_run
+
+    known: dict[Path, str] = {}
+    for run in runs:
+        directory = find_run(run, runs_dir).resolve()
+        if directory in known:
+            raise RecipeError(f"RUN: {known[directory]} and {run} are the same; name it once")
+        known[directory] = run
+
+
+def _require_grids(suites: Sequence[Suite]) -> None:
+    if not any(suite.grids for suite in suites):
+        raise RecipeError(
+            f"--out: there are no grids in suite {', '.join(suite.name for suite in suites)}, and "
+            "so no frontier; its numbers are in eval/ of the run"
+        )
 
 
 def show(results: Sequence[SuiteResult]) -> None:
@@ -86,16 +106,22 @@ def plain(results: Sequence[SuiteResult]) -> list[dict[str, Any]]:
 
 
 def write(folder: Path, results: Sequence[SuiteResult]) -> None:
-    """Write the frontier into `folder`, if the suite has one.
+    """Write the frontier into `folder`, or say that the suite has none.
 
     Raises:
-        MdmkitError: where the pictures need a library that is not installed.
         CheckpointError: where a file cannot be written.
     """
     from mdmkit.comparison.frontier import Frontier, has_frontier
     from mdmkit.report.frontier_files import write_frontier
 
-    if has_frontier(results):
-        (numbers,) = plain(results)
-        for path in write_frontier(folder, Frontier.of(results), numbers):
-            typer.echo(f"{path}: written", err=True)
+    suite = results[0].suite
+    if not has_frontier(results):
+        typer.echo(
+            f"{folder}: nothing is written of suite {suite.name}, for there is no frontier without "
+            "sets of a grid in which text is generated and judged",
+            err=True,
+        )
+        return
+    (numbers,) = plain(results)
+    for path in write_frontier(folder, suite.stem, Frontier.of(results), numbers):
+        typer.echo(f"{path}: written", err=True)

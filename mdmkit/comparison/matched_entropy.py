@@ -16,7 +16,7 @@ from attrs import frozen
 from mdmkit.values import Measurement
 
 if TYPE_CHECKING:
-    from mdmkit.comparison.frontier import GeneratedText
+    from mdmkit.comparison.generated_text import GeneratedText
 
 UNIT = "nats/token"
 MOST = 4  # entropies beside that of real text

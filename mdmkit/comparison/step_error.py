@@ -2,7 +2,8 @@
 
 They are not the same number. Predicted is by how much the NELBO of real text rises under T steps.
 Judged is by how much the cross-entropy of generated text to another network rises over that at the
-most steps. Both are brought to bits per byte, since the tokens of run and judge differ.
+most steps, and beside it stands the same difference of what is predicted. Both are brought to bits
+per byte, since the tokens of run and judge differ.
 """
 
 from __future__ import annotations
@@ -15,17 +16,23 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from mdmkit.choices import USE
+from mdmkit.comparison.generated_text import NLL, STEPS, TEMPERATURE, GeneratedText, tables_of
 from mdmkit.values import Measurement
 
 if TYPE_CHECKING:
-    from mdmkit.comparison.frontier import GeneratedText
     from mdmkit.evaluation.driver import Result
     from mdmkit.evaluation.suite_job import SuiteResult
 
 PREDICTED = re.compile(r"predicted_error_(\d+)")
 BITS = "generative_bits_per_byte"
-STEPS = "steps"
-AS_TRAINED: Mapping[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_steps": 1}
+AS_TRAINED: Mapping[str, Any] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_steps": 1,
+    "eos": "keep",
+    "draws": "float64",
+}
 """Options of a sampler with which it draws from the network's own distribution."""
 
 
@@ -38,6 +45,9 @@ class StepError:
         steps: T.
         predicted: nats per token of the run's.
         predicted_bits: the same in bits per byte; None where the text's bytes are not known.
+        predicted_over: over what is predicted of `most_steps`, its error as of independent numbers,
+            which is too large; None where `judged` is, and where that is not predicted.
+        predicted_over_bits: the same in bits per byte.
         judged: nats per token of the judge's, over `most_steps`; None where T was not generated.
         judged_bits: the same in bits per byte.
         most_steps: what `judged` is over.
@@ -48,20 +58,24 @@ class StepError:
     steps: int
     predicted: Measurement
     predicted_bits: Measurement | None
+    predicted_over: Measurement | None
+    predicted_over_bits: Measurement | None
     judged: Measurement | None
     judged_bits: Measurement | None
     most_steps: int | None
 
 
-def step_errors(result: SuiteResult, texts: Sequence[GeneratedText]) -> Iterator[StepError]:
+def step_errors(
+    result: SuiteResult, run: str, texts: Sequence[GeneratedText]
+) -> Iterator[StepError]:
     """What the evaluators of a run predict, beside its texts at temperature 1.
 
     Args:
         result: of the run, with an evaluator that gives ``predicted_error_<T>``, and says in its
             provenance which samplers that is of.
-        texts: of all runs.
+        run: what it is called.
+        texts: of the run.
     """
-    run = result.directory.name
     for found in result.results.values():
         predicted = {
             int(fits[1]): number
@@ -70,50 +84,72 @@ def step_errors(result: SuiteResult, texts: Sequence[GeneratedText]) -> Iterator
         }
         if not predicted:
             continue
+        own: dict[tuple[str, str], dict[int, GeneratedText]] = {}
+        for text in texts:
+            if _predictable(text, found.provenance):
+                key = text.run, text.apart_from(TEMPERATURE, STEPS)
+                own.setdefault(key, {})[text.sampler[STEPS]] = text
         names = found.provenance.get("predicts", [])
-        own = [text for text in texts if text.run == run and _predictable(text, names)]
-        for sampler in dict.fromkeys(text.name for text in own) or names[:1]:
-            by_steps = {text.sampler[STEPS]: text for text in own if text.name == sampler}
+        for group, sampler in own or [(run, name) for name in names[:1]]:
+            by_steps = own.get((group, sampler), {})
             for steps in sorted(predicted):
-                yield _row(run, sampler, steps, predicted[steps], found, by_steps)
+                yield _row(group, sampler, steps, predicted, found, by_steps)
 
 
-def _predictable(text: GeneratedText, names: Sequence[str]) -> bool:
-    options = text.sampler
-    plain = all(options.get(key, value) == value for key, value in AS_TRAINED.items())
-    return options.get(USE) in names and STEPS in options and plain
+def _predictable(text: GeneratedText, facts: Mapping[str, Any]) -> bool:
+    """Whether a prediction of these facts is of the sampler, on texts of this length."""
+    length = facts.get("data", {}).get("length")
+    return (
+        text.sampler.get(USE) in facts.get("predicts", [])
+        and STEPS in text.sampler
+        and (length is None or text.ground.get("length") in (None, length))
+        and all(
+            table.get(key, value) == value
+            for table in tables_of(text.sampler)
+            for key, value in AS_TRAINED.items()
+        )
+    )
 
 
 def _row(
     run: str,
     sampler: str,
     steps: int,
-    predicted: Measurement,
+    predicted: Mapping[int, Measurement],
     found: Result,
     by_steps: Mapping[int, GeneratedText],
 ) -> StepError:
     size = found.provenance.get("bytes_per_token")
     most = max(by_steps, default=None)
     here = None if steps == most else by_steps.get(steps)
+    judged, bits = (_judged(here, by_steps, most, name) for name in (NLL, BITS))
+    least = None if most is None or judged is None else predicted.get(most)
+    over = None if least is None else _rise(predicted[steps], least)
     return StepError(
         run=run,
         sampler=sampler,
         steps=steps,
-        predicted=predicted,
-        predicted_bits=None if not size else _scaled(predicted, 1 / (math.log(2) * size)),
-        judged=_rise(here, by_steps, most, "generative_nll"),
-        judged_bits=_rise(here, by_steps, most, BITS),
+        predicted=predicted[steps],
+        predicted_bits=_in_bits(predicted[steps], size),
+        predicted_over=over,
+        predicted_over_bits=_in_bits(over, size),
+        judged=judged,
+        judged_bits=bits,
         most_steps=most,
     )
 
 
-def _rise(
+def _judged(
     here: GeneratedText | None, by_steps: Mapping[int, GeneratedText], most: int | None, name: str
 ) -> Measurement | None:
-    """Over the most steps, as of independent numbers."""
+    """Over the most steps."""
     if here is None or most is None or name not in here.numbers:
         return None
-    one, other = here.numbers[name], by_steps[most].numbers[name]
+    return _rise(here.numbers[name], by_steps[most].numbers[name])
+
+
+def _rise(one: Measurement, other: Measurement) -> Measurement:
+    """Their difference, as of independent numbers."""
     return Measurement(
         value=one.value - other.value,
         stderr=math.hypot(one.stderr, other.stderr),
@@ -121,5 +157,9 @@ def _rise(
     )
 
 
-def _scaled(number: Measurement, factor: float) -> Measurement:
+def _in_bits(number: Measurement | None, size: float | None) -> Measurement | None:
+    """Per byte, of tokens of `size` bytes."""
+    if number is None or not size:
+        return None
+    factor = 1 / (math.log(2) * size)
     return Measurement(value=number.value * factor, stderr=number.stderr * factor, unit="bits/byte")

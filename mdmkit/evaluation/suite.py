@@ -114,7 +114,7 @@ def evaluate_suite(
                 catalogue=catalogue,
             )
         job = SuiteJob.of(asked, trained, world, seed, batch_size, catalogue)
-        path = record_path(directory, asked.name, asked.preset)
+        path = record_path(directory, asked.stem)
         return job.run(
             only=only,
             allow_missing=allow_missing,

@@ -80,9 +80,9 @@ class SuiteRecord:
         }
 
 
-def record_path(directory: Path, name: str, preset: str | None) -> Path:
-    """Where a run keeps what a suite found; a preset's numbers stand beside the suite's own."""
-    return directory / "eval" / f"{name}{f'-{preset}' if preset else ''}.json"
+def record_path(directory: Path, stem: str) -> Path:
+    """Where a run keeps what a suite found."""
+    return directory / "eval" / f"{stem}.json"
 
 
 def read_record(path: Path) -> SuiteRecord:

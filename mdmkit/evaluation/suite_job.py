@@ -160,30 +160,48 @@ class SuiteJob:
         """
         wanted = self._wanted(only)
         earlier, stale = self.world.share(self._earlier(path))
+        ready, missing = self._open(wanted, allow_missing)
+        data = self.world.share({label: hashed(one.opened()) for label, one in ready.items()})
+        same = self._same(path, earlier, stale, data, missing)
+        record = SuiteRecord(
+            suite=self.plain,
+            settings=self.settings,
+            run=self.facts["run"],
+            sets=self._in_order(same),
+            missing=missing,
+        )
+        kept = [label for label in ready if label in same]
+        if same:
+            self._write(path, record)
+        for label in list(ready):
+            opened = ready.pop(label)  # what a set needs is free again once it is done
+            if label not in kept:
+                new = self._record(opened, data[label], progress)
+                record = attrs.evolve(record, sets=self._in_order({**record.sets, label: new}))
+                self._write(path, record)
+        self._tell(kept, path)
+        return SuiteResult(
+            directory=self.trained.directory,
+            suite=wanted,
+            record=record,
+            results={k: record.sets[k].result for k in wanted.sets if k in record.sets},
+            missing=missing,
+            kept=kept,
+            path=path,
+        )
+
+    def _open(
+        self, wanted: Suite, allow_missing: bool
+    ) -> tuple[dict[str, ReadySet], dict[str, str]]:
+        """The sets that are ready, and for the others why they cannot be had."""
         with rank_zero_first(self.world):
             ready, missing = open_sets(wanted, self.trained, self.context)
         same_everywhere(self.world.gather(missing))
         if missing and not (allow_missing and ready):
             raise missing_error(wanted.name, len(wanted.sets), missing)
-        stale += [label for label in earlier if label in missing]  # it cannot be verified
-        if stale and path is not None:
-            self._set_aside(path, stale)
-        record = SuiteRecord(
-            suite=self.plain,
-            settings=self.settings,
-            run=self.facts["run"],
-            sets={label: entry for label, entry in earlier.items() if label not in wanted.sets},
-            missing=missing,
-        )
-        kept: list[str] = []
-        for label in list(ready):
-            opened = ready.pop(label)  # what a set needs is free again once it is done
-            new = self._record(opened, earlier.get(label), progress)
-            if new is earlier.get(label):
-                kept.append(label)
-            record = attrs.evolve(record, sets=self._in_order({**record.sets, label: new}))
-            if path is not None and self.world.rank == 0:
-                write_record(path, record)
+        return ready, missing
+
+    def _tell(self, kept: Sequence[str], path: Path | None) -> None:
         if kept:
             self.trained.notify(
                 f"{self.suite.named(kept)}: kept, for the same was measured before; remove {path} "
@@ -191,17 +209,6 @@ class SuiteJob:
             )
         if path is not None:
             self.trained.notify(f"{path}: written")
-        return SuiteResult(
-            directory=self.trained.directory,
-            suite=wanted,
-            record=record,
-            results={
-                label: record.sets[label].result for label in wanted.sets if label in record.sets
-            },
-            missing=missing,
-            kept=kept,
-            path=path,
-        )
 
     def _wanted(self, only: Collection[str]) -> Suite:
         """The sets that are asked for and are for this run."""
@@ -215,13 +222,8 @@ class SuiteJob:
             self.trained.notify(f"{self.suite.named(others)}: left out, not for this kind of run")
         return attrs.evolve(self.suite, sets=kept)
 
-    def _record(
-        self, opened: ReadySet, old: SetRecord | None, progress: Progress | None
-    ) -> SetRecord:
-        """The set's numbers: `old` where it was measured on the same data, else new ones."""
-        data = hashed(opened.opened())
-        if old is not None and old.data == data:
-            return old
+    def _record(self, opened: ReadySet, data: str, progress: Progress | None) -> SetRecord:
+        """The numbers of a set, measured now."""
         result = self._measure(opened, progress)
         return SetRecord(result=result, settings=self._settings_hash(opened.label), data=data)
 
@@ -253,6 +255,28 @@ class SuiteJob:
                 stale.append(label)
         return same, stale
 
+    def _same(
+        self,
+        path: Path | None,
+        earlier: Mapping[str, SetRecord],
+        stale: Sequence[str],
+        data: Mapping[str, str],
+        missing: Collection[str],
+    ) -> dict[str, SetRecord]:
+        """What of `earlier` was also measured on the data that is there now; the rest is set aside.
+
+        That of sets that are not wanted now is trusted.
+        """
+        same = {
+            label: old
+            for label, old in earlier.items()
+            if label not in missing and data.get(label, old.data) == old.data
+        }
+        other = [*stale, *(label for label in earlier if label not in same)]
+        if other and path is not None:
+            self._set_aside(path, other)
+        return same
+
     def _set_aside(self, path: Path, stale: Collection[str]) -> None:
         """Numbers of other settings are never lost: each file that is replaced gets a name."""
         aside, number = path.with_suffix(".previous.json"), 2
@@ -265,6 +289,10 @@ class SuiteJob:
             f"{self.suite.named(stale)}: measured otherwise before; those numbers are now in "
             f"{aside}"
         )
+
+    def _write(self, path: Path | None, record: SuiteRecord) -> None:
+        if path is not None and self.world.rank == 0:
+            write_record(path, record)
 
     def _settings_hash(self, label: str) -> str:
         facts = {**self.facts, "sampler": self.settings["sampler"]}

@@ -9,7 +9,8 @@ import attrs
 from rich.console import Console
 from rich.text import Text
 
-from mdmkit.comparison.frontier import Frontier, GeneratedText, generated_labels
+from mdmkit.comparison.frontier import Frontier, generated_labels
+from mdmkit.comparison.generated_text import GeneratedText
 from mdmkit.report.numbers import with_error
 from mdmkit.report.suite_table import print_heading, print_missing, set_rows
 from mdmkit.report.tables import columns
@@ -79,8 +80,9 @@ _BEST = ("in brackets: over the first run; the best of several is flattered by c
 _STEPS = (
     "predicted: by how much T steps raise the NELBO of real text, nats per token of the run's, "
     "from h alone (with exact posteriors: the KL divergence of what is generated)",
-    "judged: by how much the judge's NLL of generated text is above that at the most steps. Not "
-    "the same number: compare signs and sizes, in bits per byte",
+    "judged: by how much the judge's NLL of generated text is above that at the most steps; over "
+    "the most: the same difference of the prediction. Not the same number: compare signs and "
+    "sizes, in bits per byte",
 )
 
 
@@ -158,7 +160,8 @@ def _signed(number: Measurement) -> str:
 
 def _steps(found: Frontier) -> Iterator[list[str]]:
     judged = "judged, nats/judge token"
-    yield ["run", "sampler", "T", "predicted, nats/token", "bits/byte", judged, "bits/byte"]
+    over = "over the most, bits/byte"
+    yield ["run", "sampler", "T", "predicted, nats/token", over, judged, "bits/byte"]
     for row in found.steps:
         last = f"0 by definition (T = {row.most_steps})" if row.steps == row.most_steps else ""
         yield [
@@ -166,7 +169,7 @@ def _steps(found: Frontier) -> Iterator[list[str]]:
             row.sampler,
             str(row.steps),
             with_error(row.predicted),
-            _cell(row.predicted_bits),
+            _cell(row.predicted_over_bits),
             _cell(row.judged) or last,
             _cell(row.judged_bits),
         ]

@@ -10,7 +10,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from mdmkit.comparison.frontier import ENTROPY, NLL, Frontier, GeneratedText
+from mdmkit.comparison.frontier import Frontier
+from mdmkit.comparison.generated_text import ENTROPY, NLL, GeneratedText
 from mdmkit.report.comparison_figure import colour
 from mdmkit.values import Measurement
 

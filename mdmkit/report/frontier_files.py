@@ -13,15 +13,38 @@ from mdmkit.files import explained, write_atomic, write_json
 
 REMEDY = "make room, or choose another place with --out"
 KINDS = ("svg", "png")
+ENDINGS = (".json", *(f".{kind}" for kind in KINDS))
 
 
-def write_frontier(folder: Path, found: Frontier, plain: dict[str, Any]) -> Iterator[Path]:
-    """Write ``<suite>.json``, ``<suite>.svg`` and ``<suite>.png`` into `folder`.
+def require_folder(folder: Path) -> None:
+    """Refuse, before anything is measured, what a frontier cannot be written into.
 
-    The numbers come first, so that they are there whatever happens to the pictures.
+    Raises:
+        MdmkitError: saying what to do.
+    """
+    above = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if not folder.is_dir() and folder.suffix in ENDINGS:
+        raise MdmkitError(
+            f"--out: {folder} is the name of a file; expected a folder, in which "
+            f"{', '.join(ENDINGS)} are written"
+        )
+    if above.exists() and not above.is_dir():
+        raise MdmkitError(f"--out: {above} is a file; expected a folder")
+    if find_spec("matplotlib") is None:
+        raise MdmkitError(
+            "--out: the pictures need matplotlib: pip install 'mdmkit[plot]' (the numbers alone: "
+            "--json)"
+        )
+
+
+def write_frontier(
+    folder: Path, stem: str, found: Frontier, plain: dict[str, Any]
+) -> Iterator[Path]:
+    """Write ``<stem>.json``, ``<stem>.svg`` and ``<stem>.png`` into `folder`.
 
     Args:
         folder: made where it is missing; what an earlier frontier wrote there is replaced.
+        stem: of the files.
         found: the frontier.
         plain: what the first of the files holds.
 
@@ -29,22 +52,17 @@ def write_frontier(folder: Path, found: Frontier, plain: dict[str, Any]) -> Iter
         The path of each file that has been written.
 
     Raises:
-        MdmkitError: where the pictures need a library that is not installed.
         CheckpointError: where a file cannot be written.
     """
-    numbers = folder / f"{found.suite}.json"
+    from mdmkit.report.frontier_figure import picture
+
+    numbers = folder / f"{stem}.json"
     with explained(folder, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(numbers, plain)
     yield numbers
-    if find_spec("matplotlib") is None:
-        raise MdmkitError(
-            f"{numbers} is written, but the pictures need matplotlib: pip install 'mdmkit[plot]'"
-        )
-    from mdmkit.report.frontier_figure import picture
-
     for kind in KINDS:
-        path, content = folder / f"{found.suite}.{kind}", picture(found, kind)
+        path, content = folder / f"{stem}.{kind}", picture(found, kind)
         with explained(path, REMEDY):
             write_atomic(path, content)
         yield path

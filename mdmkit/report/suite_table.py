@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from mdmkit.comparison.run_names import run_names
 from mdmkit.report.numbers import with_error
 from mdmkit.report.tables import columns
 from mdmkit.values import Measurement
@@ -43,8 +44,8 @@ def print_heading(console: Console, results: Sequence[SuiteResult]) -> None:
     suite = results[0].suite
     title = [suite.name, suite.title, f"preset {suite.preset}" if suite.preset else ""]
     _line(console, Text(" · ".join(part for part in title if part), "bold"))
-    for result in results:
-        _line(console, Text("  " + " · ".join(_weights(result))))
+    for result, name in zip(results, _names(results), strict=True):
+        _line(console, Text("  " + " · ".join(_weights(result, name))))
 
 
 def print_missing(console: Console, results: Sequence[SuiteResult]) -> None:
@@ -99,17 +100,21 @@ def _rows(results: Sequence[SuiteResult]) -> Iterator[list[str]]:
     runs = ["run"] if len(results) > 1 else []
     yield ["set", *runs, *_headings(results, names), *counts, ""]
     for label in dict.fromkeys(label for result in results for label in result.suite.sets):
-        for result in results:
+        for result, name in zip(results, _names(results), strict=True):
             if label not in result.suite.sets:
                 continue  # it is not for this run
-            own = [result.directory.name] if runs else []
+            own = [name] if runs else []
             found = result.results.get(label)
             if found is None:
                 yield [label, *own, "missing", *[""] * (len(names) + len(counts))]
                 continue
-            cells = [_cell(found, name) for name in names]
-            shown = [_count(found.provenance.get(COUNTS[name])) for name in counts]
+            cells = [_cell(found, number) for number in names]
+            shown = [_count(found.provenance.get(COUNTS[count])) for count in counts]
             yield [label, *own, *cells, *shown, "exact" if _exact(found) else ""]
+
+
+def _names(results: Sequence[SuiteResult]) -> list[str]:
+    return run_names([result.directory for result in results])
 
 
 def _numbers(results: Sequence[SuiteResult]) -> list[str]:
@@ -159,10 +164,10 @@ def _count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else ""
 
 
-def _weights(result: SuiteResult) -> list[str]:
+def _weights(result: SuiteResult, name: str) -> list[str]:
     settings: Mapping[str, Any] = result.record.settings
     average = "EMA" if settings["ema"] else "no EMA"
-    return [f"run {result.directory.name}", f"step {settings['checkpoint']}, {average}",
+    return [f"run {name}", f"step {settings['checkpoint']}, {average}",
             settings["dtype"], f"seed {settings['seed']}"]  # fmt: skip
 
 

@@ -92,13 +92,30 @@ def test_masked_and_autoregressive_runs_get_their_own_sets_and_one_frontier(home
     }
 
 
-def test_without_matplotlib_the_numbers_are_written(here, monkeypatch):
-    monkeypatch.setattr("mdmkit.report.frontier_files.find_spec", lambda _: None)
-    message = refused("eval", "masked", *EVAL[3:], "--only", "cached-steps2*", "--out", "out")
-    assert message.splitlines()[-1] == (
-        "out/small.json is written, but the pictures need matplotlib: pip install 'mdmkit[plot]'"
+def test_a_place_that_cannot_be_is_told_before_anything_is_measured(here, home, monkeypatch):
+    Path("file").touch()
+    arguments = ("eval", "masked", *EVAL[3:], "--out")
+    assert "--out: out.json is the name of a file; expected a folder" in refused(
+        *arguments, "out.json"
     )
-    assert Path("out/small.json").is_file()
+    assert "--out: file is a file; expected a folder" in refused(*arguments, "file/deep")
+    monkeypatch.setattr("mdmkit.report.frontier_files.find_spec", lambda _: None)
+    assert "the pictures need matplotlib: pip install 'mdmkit[plot]'" in refused(*arguments, "out")
+    assert not Path("out").exists()
+    assert not (home / "runs" / "masked" / "eval").exists()
+
+
+def test_files_of_a_preset_stand_beside_the_suites_own(here):
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    Path("mine.toml").write_text("[protocol.evaluator]\nn = 2\n")
+    arguments = ("eval", "masked", *EVAL[3:], "--preset", "mine.toml", "--out", "out", "--only")
+    said = mdmkit(*arguments, "few_step")
+    assert "out: nothing is written of suite small, for there is no frontier without" in said.err
+    said = mdmkit(*arguments, "cached-steps2-temperature0.5")
+    assert said.code == 0, said.err
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "small-mine.json", "small-mine.png", "small-mine.svg",
+    ]  # fmt: skip
 
 
 def test_a_file_of_a_grid_is_replayed(home):
@@ -131,6 +148,7 @@ def test_who_judges(home, tmp_path):
          "missing; name who judges the text: --judge RUN"),
         ("masked --judge critic", "--judge: needs a suite"),
         ("masked --out out", "--out: needs a suite"),
+        ("masked masked --suite small.toml --judge critic", "masked and masked are the same"),
         ("masked --suite small.toml --only ar-* --judge critic",
          "suite small: ar: not for this kind of run; expected"),
         ("masked --suite small.toml --judge critic --only ,", '--only: names no set, got ","'),

@@ -173,6 +173,10 @@ def test_counts_and_what_lies_between() -> None:
     counts = spread_counts(torch.tensor([9, 100]), 9)
     assert counts[0].tolist() == list(range(1, 10))
     assert counts[1].tolist() == [1, 5, 15, 32, 50, 69, 86, 96, 100]
+    for length, points in ((128, 33), (129, 128), (40, 39)):
+        found = spread_counts(torch.tensor([length]), points)[0]
+        assert (found[0], found[-1], len(found.unique())) == (1, length, points)
+        assert bool((found.diff() > 0).all())
     known = counts[1].double()
     every = torch.arange(1.0, 101, dtype=torch.float64)
     assert torch.allclose(interpolation(counts[1], every) @ (2 * known + 1), 2 * every + 1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
+from mdmkit.builtin.evaluators.few_step_looks import Look, looks_of, subsets, walked
 from mdmkit.builtin.evaluators.likelihood import (
     Sample,
     bytes_of,
@@ -17,18 +18,12 @@ from mdmkit.builtin.evaluators.likelihood import (
     ratio_of_sums,
 )
 from mdmkit.builtin.evaluators.pairs import Deal, PairDraws, evenly_spaced
-from mdmkit.builtin.evaluators.step_counts import (
-    drawn_at,
-    interpolation,
-    spread_counts,
-    survival,
-)
+from mdmkit.builtin.evaluators.step_counts import curve_weights, spread_counts
 from mdmkit.diffusion import (
     mask_tokens,
     masked_nll,
     sum_by_row,
     time_at_mask_rate,
-    uniform_subset,
 )
 from mdmkit.errors import DataError, MdmkitError, RecipeError
 from mdmkit.options import option
@@ -38,9 +33,6 @@ from mdmkit.values import Batch, Measurement
 if TYPE_CHECKING:
     from mdmkit.builtin.evaluators.nelbo.pair_table import PairTable
     from mdmkit.recipe import Recipe
-
-RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Mask rates at which h is told; 0 stands for one masked token."""
 
 UNIT = "nats/token"
 
@@ -110,7 +102,7 @@ class FewStep:
                 "to be measured; expected at least 2, for there is no standard error of one "
                 "(more text, a shorter data.length, or another number of blocks)"
             )
-        looks = _looks(min(self.points, max(context.length, 2)), self.direct)
+        looks = looks_of(min(self.points, max(context.length, 2)), self.direct)
         pairs = len(blocks) * len(looks)
         table = PairTable(pairs, sync_on_compute=context.world_size > 1)
         return LiveFewStep(
@@ -133,19 +125,6 @@ _WRONG_NETWORK = (
     "the network predicts the next token, one at a time; expected one that predicts masked tokens "
     "(there are no steps to save)"
 )
-
-
-class Look(NamedTuple):
-    """One network call on a block: at a mask count, or at a step of T on the way through it."""
-
-    point: int = 0
-    steps: int = 0
-    step: int = 0
-
-
-def _looks(points: int, direct: tuple[int, ...]) -> list[Look]:
-    counts = [Look(point=point) for point in range(points)]
-    return counts + [Look(steps=total, step=step) for total in direct for step in range(total)]
 
 
 @frozen(kw_only=True, eq=False)
@@ -187,18 +166,12 @@ class LiveFewStep:
     def _masks(self, batch: Batch, places: Tensor, looks: list[Look]) -> tuple[Tensor, Tensor]:
         """What is masked, and which of the masks count: ``[B, L]`` bool each."""
         scored = batch.scored()
-        point = torch.tensor([look.point for look in looks])
-        counts = self._counts(scored.sum(-1)).gather(1, point[:, None])[:, 0]
         # one order of the positions for each block: its masks are nested
-        subset = uniform_subset(self._noise("mask", places), counts, scored)
+        subset = subsets(scored, self._counts(scored.sum(-1)), looks, self._noise("mask", places))
         if not self.options.direct:
             return subset, subset
-        left = [self._survival(look.steps)[[look.step, look.step + 1]] for look in looks]
-        before, after = torch.stack(left).unbind(1)
         when = self._noise("steps", places).double()
-        walking = torch.tensor([look.steps > 0 for look in looks])[:, None]
-        masked = torch.where(walking, (when < before[:, None]) & scored, subset)
-        return masked, masked & ~(walking & (when < after[:, None]))
+        return walked(scored, subset, looks, when, self.context.noise_schedule)
 
     def _noise(self, stream: str, places: Tensor) -> Tensor:
         """A row of noise for each block, the same in all of its looks: ``[B, L]``."""
@@ -215,9 +188,6 @@ class LiveFewStep:
     def _counts(self, lengths: Tensor) -> Tensor:
         """The mask counts of texts of ``lengths [B]``: ``[B, K]``."""
         return spread_counts(lengths, sum(look.steps == 0 for look in self.looks))
-
-    def _survival(self, steps: int) -> Tensor:
-        return survival(self.context.noise_schedule, max(steps, 1))
 
     def _nats(self, batch: Batch, masked: Tensor, lifted: Tensor) -> Tensor:
         """The summed cross-entropies of the tokens that count: ``[B]`` float64."""
@@ -249,7 +219,15 @@ class LiveFewStep:
                 "learning_rate.peak, or an earlier --checkpoint)"
             )
         lengths = tokens.long().tolist()
-        weights = self._weights(lengths)
+        weights = {
+            length: curve_weights(
+                self._counts(torch.tensor([length]))[0],
+                length,
+                steps=self.options.steps,
+                schedule=self.context.noise_schedule,
+            )
+            for length in set(lengths)
+        }
         rows = [weights[length] for length in lengths]
         nats = {
             name: torch.stack([row[name] @ h for row, h in zip(rows, curve, strict=True)])
@@ -271,23 +249,6 @@ class LiveFewStep:
             torch.stack(walked, -1) if walked else nats.new_zeros(len(nats), 0),
             found.tokens.view(shape)[:, 0],
         )
-
-    def _weights(self, lengths: list[int]) -> dict[int, dict[str, Tensor]]:
-        """For texts of L tokens, for each measurement the weights of h that give nats: ``[K]``."""
-        found = {}
-        for length in set(lengths):
-            counts = self._counts(torch.tensor([length]))[0]
-            every = interpolation(counts, torch.arange(1.0, length + 1, dtype=torch.float64))
-            told = torch.tensor([max(rate * length, 1.0) for rate in RATES], dtype=torch.float64)
-            at = length * interpolation(counts, told)  # [R, K]
-            weights = {f"h_{rate:g}": row for rate, row in zip(RATES, at, strict=True)}
-            weights["h_mean"] = every.sum(0)
-            for steps in self.options.steps:
-                drawn = drawn_at(self._survival(steps), length)
-                weights[f"predicted_error_{steps}"] = (drawn - 1) @ every
-                weights[f"leading_error_{steps}"] = (at[-1] - at[0]) / (2 * steps)
-            found[length] = weights
-        return found
 
     def _per_token(self, nats: Tensor, tokens: Tensor) -> Measurement:
         sample = Sample.of(documents_of(self.source, self.blocks))
@@ -311,15 +272,21 @@ class LiveFewStep:
         return facts
 
     def _curve(self) -> dict[str, Any]:
+        """Point by point, with the mean mask count where texts differ in length."""
         curve, _, tokens = self._found()
-        counts = self._counts(torch.tensor([self.context.length]))[0].tolist()
+        counts = self._counts(tokens.long()).double()
+        masked = ((counts * tokens[:, None]).sum(0) / tokens.sum()).tolist()
         points = [self._per_token(h * tokens, tokens) for h in curve.unbind(1)]
         size = bytes_of(self.source, self.blocks)
         return {
             "tokens_scored": int(tokens.sum()),
             "bytes_per_token": None if size is None else float(size.sum() / tokens.sum()),
             "curve": [
-                {"masked": count, "nats_per_token": point.value, "stderr": point.stderr}
-                for count, point in zip(counts, points, strict=True)
+                {"masked": _whole(count), "nats_per_token": point.value, "stderr": point.stderr}
+                for count, point in zip(masked, points, strict=True)
             ],
         }
+
+
+def _whole(number: float) -> float:
+    return round(number) if math.isclose(number, round(number)) else number

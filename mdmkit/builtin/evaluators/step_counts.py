@@ -9,11 +9,15 @@ text. Everything here is float64.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mdmkit.protocols import NoiseSchedule
+
+RATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Mask rates at which h is told; 0 stands for one masked token."""
 
 
 def survival(schedule: NoiseSchedule, steps: int) -> Tensor:
@@ -52,17 +56,22 @@ def drawn_at(left: Tensor, length: int) -> Tensor:
 def spread_counts(length: Tensor, points: int) -> Tensor:
     """Mask counts from 1 to L, closest together near both ends: ``[B, K]`` int64.
 
-    h changes most where nearly all is masked, and short steps matter where little is. For
-    points >= L they are all of them.
+    h changes most where nearly all is masked, and short steps matter where little is. None is
+    there twice; for points >= L they are all of them, and those beyond L some of them again.
 
     Args:
         length: ``[B]`` int64, L of each row.
         points: K, at least 2.
     """
-    place = torch.arange(points, dtype=torch.float64) / (points - 1)
+    number = torch.arange(points)
+    place = number.double() / (points - 1)
     bent = (1 - (math.pi * place).cos()) / 2
     share = torch.where((points >= length)[:, None], place, bent)
-    return (1 + (length[:, None] - 1) * share).round().long().clamp(max=length[:, None])
+    most = length[:, None]
+    counts = (1 + (most - 1) * share).round().long()
+    # neighbours that are the same after rounding move apart, away from the ends
+    apart = (counts - number).cummax(-1).values.minimum(most - points + 1) + number
+    return torch.where(points < most, apart, counts.minimum(most))
 
 
 def interpolation(counts: Tensor, at: Tensor) -> Tensor:
@@ -79,3 +88,26 @@ def interpolation(counts: Tensor, at: Tensor) -> Tensor:
     rows = at.new_zeros(len(at), len(counts))
     rows.scatter_(1, lower[:, None], 1 - share)
     return rows.scatter_(1, lower[:, None] + 1, share)
+
+
+def curve_weights(
+    counts: Tensor, length: int, *, steps: Sequence[int], schedule: NoiseSchedule
+) -> dict[str, Tensor]:
+    """For each measurement of a text of L tokens the weights of h that give its nats: ``[K]``.
+
+    Args:
+        counts: ``[K]`` int64, rising, at which h is known.
+        length: L.
+        steps: each T that is predicted.
+        schedule: of the run.
+    """
+    every = interpolation(counts, torch.arange(1.0, length + 1, dtype=torch.float64))
+    told = torch.tensor([max(rate * length, 1.0) for rate in RATES], dtype=torch.float64)
+    at = length * interpolation(counts, told)  # [R, K]
+    weights = {f"h_{rate:g}": row for rate, row in zip(RATES, at, strict=True)}
+    weights["h_mean"] = every.sum(0)
+    for total in steps:
+        drawn = drawn_at(survival(schedule, total), length)
+        weights[f"predicted_error_{total}"] = (drawn - 1) @ every
+        weights[f"leading_error_{total}"] = (at[-1] - at[0]) / (2 * total)
+    return weights

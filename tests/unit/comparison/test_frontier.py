@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from attrs import evolve
 
-from mdmkit.comparison.frontier import GROUND, Frontier, GeneratedText, has_frontier, marked
+from mdmkit.comparison.frontier import Frontier, has_frontier
+from mdmkit.comparison.generated_text import GROUND, GeneratedText, marked
 from mdmkit.comparison.matched_entropy import interpolated, match, round_entropies
+from mdmkit.comparison.run_names import run_names
 from mdmkit.comparison.step_error import step_errors
 from mdmkit.evaluation.driver import Result
 from mdmkit.report import frontier_figure
@@ -160,12 +163,13 @@ def result(run="run", *, tokenizer="t"):
     )  # fmt: skip
     suite = Made(
         name="made",
+        preset=None,
         title="",
         sets=dict.fromkeys([*sets, "few"]),
         grids={"cached": Grid(varied=tuple(options), sets=values)},
     )
     return SimpleNamespace(
-        directory=SimpleNamespace(name=run),
+        directory=Path("runs", run),
         suite=suite,
         results=results,
         record=SimpleNamespace(
@@ -183,9 +187,7 @@ def test_a_frontier_of_results():
     assert found.real["run"]["unigram_entropy"].value == 4.75
     # more steps are better and cost more: every row is best at its own cost but none
     assert [text.best for text in found.texts[:4]] == [True] * 4
-    assert found.cautions == [
-        "other: not compared with run: it differs in tokenizer_fingerprint, judge, length"
-    ]
+    assert found.cautions == [f"other: not compared with run: it differs in {', '.join(GROUND)}"]
     at_real = next(entry for entry in found.matched if entry.of)
     assert [at.nll.value for at in at_real.curves[:2]] == pytest.approx([5.25, 4.75])
     assert found.to_json()["texts"][0]["numbers"]["generative_nll"]["stderr"] == 0.1
@@ -195,6 +197,77 @@ def test_a_frontier_of_results():
     assert not has_frontier([plain])
 
 
+def varied(found, option, values):
+    """The same, with every other set of another value of an option that is of the evaluator."""
+    for number, label in enumerate(found.suite.grids["cached"].sets):
+        found.suite.grids["cached"].sets[label][option] = values[number % 2]
+        ground = {option.rpartition(".")[2]: values[number % 2]}
+        found.results[label].provenance.update(ground)
+    return found
+
+
+def test_texts_of_a_run_that_are_not_comparable_are_not_compared():
+    # lengths 16 and 32 at temperatures .5 and 1: no curve has two points of one length
+    found = Frontier.of([varied(result(), "evaluator.length", (16, 32))])
+    assert found.runs == list(found.real) == ["run (length 16)", "run (length 32)"]
+    assert found.cautions == [
+        "run (length 32): not compared with run (length 16): it differs in length"
+    ]
+    assert {at.over for entry in found.matched for at in entry.curves + entry.best} == {None}
+    steps = [(row.run, row.sampler, row.steps) for row in found.steps]
+    assert steps == [("run (length 32)", "cached, length 32", steps) for steps in (4, 8)]
+    named = [{"run": {"name": name}} for name in "ab"]
+    kind = varied(result(), "evaluator.judge", named)
+    kind.results["s4t1.0"].measurements.update(
+        generative_nll=number(0.1), unigram_entropy=number(9.0)
+    )
+    found = Frontier.of([kind])
+    assert found.runs == ["run (judge a)", "run (judge b)"]
+    # what a kind judge says beats its own texts alone
+    assert [text.best for text in found.texts] == [True, True, True, False]
+
+
+def test_steps_are_predicted_of_texts_of_that_length_and_by_curve():
+    found = varied(result(), "evaluator.length", (16, 32))
+    found.results["few"].provenance["data"] = {"length": 16}
+    rows = Frontier.of([found]).steps  # at temperature 1 all have 32
+    assert [(row.run, row.sampler, row.judged) for row in rows] == [("run", "ancestral", None)] * 2
+    apart = [
+        text(4.0, nll, use="cached", steps=steps, rows=rows)
+        for rows, nlls in ((True, (5.0, 4.0)), (False, (3.0, 2.5)))
+        for steps, nll in zip((4, 8), nlls, strict=True)
+    ]
+    apart = [
+        evolve(one, sampler={**one.sampler, **one.ground}, varied={**one.ground}, ground={})
+        for one in apart
+    ]
+    rows = [row for row in step_errors(result(), "a", apart) if row.judged]
+    assert [(row.steps, row.judged.value) for row in rows] == [(4, 1.0), (4, 0.5)]
+    stop = [evolve(one, sampler={**one.sampler, "eos": "stop"}) for one in apart]
+    assert {row.judged for row in step_errors(result(), "a", stop)} == {None}
+
+
+def test_the_temperature_of_a_sampler_inside_of_another():
+    inside = evolve(
+        text(4.0, 2.0),
+        sampler={"use": "semi_autoregressive", "sampler": {"use": "cached", "temperature": 0.8}},
+    )
+    assert evolve(inside, varied={"temperature": 0.5}).temperature == 0.5
+    assert evolve(inside, varied={}).temperature == 0.8
+    assert evolve(inside, sampler={"use": "none"}, varied={}).temperature == 1.0
+
+
+def test_runs_of_the_same_name_are_told_apart():
+    found = Frontier.of([result(), result("other"), evolve_directory(result(), "old/run")])
+    assert found.runs == ["runs/run", "other", "old/run"]
+    assert run_names([Path("/a/x/r"), Path("/b/x/r"), Path("/c")]) == ["a/x/r", "b/x/r", "c"]
+
+
+def evolve_directory(found, directory):
+    found.directory = Path(directory)
+    return found
+
+
 def test_a_run_that_judges_itself_is_told():
     found, facts = result(), {"name": "run", "recipe_hash": "1"}
     for one in found.results.values():
@@ -202,7 +275,7 @@ def test_a_run_that_judges_itself_is_told():
         one.provenance["judge"] = {"run": {"name": "other", "recipe_hash": "2"}}
     assert Frontier.of([found]).cautions == []
     found.results["s4t0.5"].provenance["judge"] = {"run": dict(facts)}
-    assert Frontier.of([found]).cautions == ["run: is its own judge, and likes its text too well"]
+    assert "run: is its own judge, and likes its text too well" in Frontier.of([found]).cautions
 
 
 def test_a_row_is_best_unless_another_is_nowhere_worse():
@@ -224,18 +297,21 @@ def test_predicted_and_judged_errors_stand_side_by_side():
     assert four.judged_bits.value == pytest.approx(0.25)
     assert four.predicted_bits.value == pytest.approx(0.3 / math.log(2) / 2)
     assert four.predicted_bits.stderr == pytest.approx(0.02 / math.log(2) / 2)
-    assert (eight.predicted.value, eight.judged) == (0.1, None)
+    assert four.predicted_over.value == pytest.approx(0.2)  # like for like
+    assert four.predicted_over.stderr == pytest.approx(math.hypot(0.02, 0.01))
+    assert four.predicted_over_bits.value == pytest.approx(0.1 / math.log(2))
+    assert (eight.predicted.value, eight.judged, eight.predicted_over) == (0.1, None, None)
 
 
 def test_a_prediction_without_texts_stands_by_itself():
     found = result()
     alone = SimpleNamespace(**{**vars(found), "results": {"few": found.results["few"]}})
-    rows = list(step_errors(alone, []))
+    rows = list(step_errors(alone, "run", []))
     assert [(row.sampler, row.steps, row.judged, row.most_steps) for row in rows] == [
         ("ancestral", 4, None, None), ("ancestral", 8, None, None),
     ]  # fmt: skip
     hot = [evolve(t, sampler={**t.sampler, "top_p": 0.9}) for t in Frontier.of([found]).texts]
-    assert {row.judged for row in step_errors(found, hot)} == {None}
+    assert {row.judged for row in step_errors(found, "run", hot)} == {None}
 
 
 @pytest.mark.parametrize(("kind", "begins"), [("svg", b"<?xml"), ("png", b"\x89PNG")])

@@ -43,6 +43,9 @@ def test_padding_is_neither_masked_nor_counted(make_context):
     context = make_context(TEXTS, tokenizer=Letters(), real=real)
     found = run_evaluation(FewStep(blocks=0, steps=(1,)), context)
     assert found.provenance["tokens_scored"] == int(real.sum())
+    masked = [point["masked"] for point in found.provenance["curve"]]
+    longest = float((real.sum(-1) ** 2).sum() / real.sum())
+    assert (masked[0], masked[-1]) == (1, pytest.approx(longest))
     value = {name: number.value for name, number in found.measurements.items()}
     assert value["predicted_error_1"] == pytest.approx(value["h_1"] - value["h_mean"])
     assert 0 < found.measurements["h_1"].stderr < 1

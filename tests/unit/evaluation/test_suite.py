@@ -203,6 +203,35 @@ def test_an_interrupted_suite_keeps_what_is_done_and_goes_on(run):
     assert list(found.results) == list(written(run)["sets"]) == ["own", "lines", "short"]
 
 
+def test_an_interruption_between_kept_sets_loses_none_of_them(run):
+    evaluate_suite(run, "three.toml")
+    path, plain = run / "eval" / "three.json", written(run)
+    del plain["sets"]["lines"]
+    path.write_text(json.dumps(plain))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_suite(run, "three.toml", progress=stop)
+    assert list(written(run)["sets"]) == ["own", "short"]
+
+
+def test_numbers_of_other_text_are_set_aside(run):
+    evaluate_suite(run, "three.toml")
+    before, said = written(run), []
+    Path("lines.txt").write_text(Path("lines.txt").read_text() + "and one more\n")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_suite(run, "three.toml", notify=said.append, progress=stop)
+    assert list(written(run)["sets"]) == ["own"]
+    assert written(run, "three.previous") == before
+    assert any(line.startswith("lines, short: measured otherwise before") for line in said)
+
+
 def test_some_sets_leave_the_others_in_the_file_unless_they_were_measured_otherwise(run):
     evaluate_suite(run, "three.toml")
     found = evaluate_suite(run, "three.toml", only=["short"])
