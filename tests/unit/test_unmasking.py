@@ -33,7 +33,7 @@ from mdmkit.draws import RowStreams
 from mdmkit.errors import PluginError, RecipeError
 from mdmkit.protocols import SamplerContext
 from mdmkit.recipe import load_recipe
-from mdmkit.testing import check_all
+from mdmkit.testing import check_all, check_sampler
 from mdmkit.values import Attention, Generation, Vocabulary
 
 VOCAB = Vocabulary(size=8, mask_id=7, bos_id=0, eos_id=1, pad_id=2)
@@ -517,6 +517,12 @@ def test_the_sampler_of_the_page_keeps_the_contract(monkeypatch: pytest.MonkeyPa
     exec(compile(code, str(page), "exec"), module.__dict__)
     check_all(module)
     assert module.mdmkit_samplers() == {"pairs": module.Pairs}
+    check_sampler(module.Pairs(), noise_schedule=Cosine())
+    start = torch.full((1, 8), MASK)
+    _, network = states_of(module.Pairs(), start, flat(8), noise_schedule=Cosine())
+    shares = 1 - Cosine().alpha(torch.cat(network.times).double())  # of masks, at the times told
+    wanted = torch.tensor([8, 6, 4, 2]) / 8
+    torch.testing.assert_close(shares.float(), wanted, rtol=0, atol=1e-5)
 
 
 def test_the_recipe_of_the_page_is_one():

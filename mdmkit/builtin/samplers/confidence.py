@@ -10,14 +10,14 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.builtin.orders import confidence, margin, negative_entropy
-from mdmkit.builtin.samplers.canvas import Canvas, times_of_counts
-from mdmkit.builtin.samplers.choosing import (
+from mdmkit.builtin.samplers.canvas import Canvas
+from mdmkit.choosing import (
     Drawn,
     Unmasking,
     measured,
     refuse_options_of_others,
 )
-from mdmkit.diffusion import TINY, scattered, uniform_subset
+from mdmkit.diffusion import TINY, scattered, times_of_counts, uniform_subset
 from mdmkit.options import option
 from mdmkit.protocols import Prediction, SamplerContext
 from mdmkit.values import Generation
@@ -111,7 +111,7 @@ class Confidence(Unmasking):
     def generate(self, tokens: Tensor, context: SamplerContext) -> Iterator[Generation]:
         """Fill the masks of ``tokens [B, L]``; see `mdmkit.protocols.Sampler`."""
         canvas = Canvas(tokens, context, self)
-        times = times_of_counts(context, tokens.shape[1])
+        times = times_of_counts(context.noise_schedule.alpha, tokens.shape[1], context.device)
         first = canvas.hidden.sum(-1)  # [B]
         rules: Mapping[Rule, Callable[[Canvas, _Look], Tensor]] = {
             "top_k": self._top_k,
