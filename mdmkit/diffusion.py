@@ -181,6 +181,23 @@ def time_at_mask_rate(alpha: Callable[[Tensor], Tensor], rate: Tensor) -> Tensor
     return invert_increasing(lambda t: 1 - alpha(t), rate)
 
 
+def times_of_counts(
+    alpha: Callable[[Tensor], Tensor], length: int, device: torch.device | None = None
+) -> Tensor:
+    """The times at which a schedule masks 0, 1, …, `length` of so many tokens.
+
+    Args:
+        alpha: the schedule's survival probability, falling in t.
+        length: how many tokens there are.
+        device: where the result is wanted.
+
+    Returns:
+        ``[length + 1]`` float64 inside of (0, 1); with m of them masked a sampler is at entry m.
+    """
+    shares = torch.arange(length + 1, dtype=torch.float64, device=device) / length
+    return time_at_mask_rate(alpha, shares)
+
+
 class GridDensity:
     """A piecewise-constant density on (0, 1), from its values on equal cells.
 

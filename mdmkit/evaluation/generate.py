@@ -15,7 +15,14 @@ from mdmkit.evaluation.run import find_run, open_trained, read_recipe
 from mdmkit.evaluation.sample_states import SampleState
 from mdmkit.evaluation.samples import Sample
 from mdmkit.evaluation.session import Session, Watch, rows_at_once
-from mdmkit.evaluation.wanted import DRAWS, Asked, check_asked, fitting_samplers, wanted_texts
+from mdmkit.evaluation.wanted import (
+    DRAWS,
+    Asked,
+    check_asked,
+    check_eos,
+    fitting_samplers,
+    wanted_texts,
+)
 from mdmkit.generation import Progress
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.protocols import GenerateCall, Tokenizer
@@ -214,11 +221,7 @@ def _begin(directory: Path, asked: Asked, notify: Notify) -> Session:
         catalogue=catalogue,
     )
     recipe, vocab = opened.recipe, opened.tokenizer.vocab
-    if getattr(recipe.sampler, "eos", None) == "stop" and vocab.eos_id is None:
-        raise RecipeError(
-            '[sampler] eos: "stop" ends a text at EOS, and the tokenizer of this run has no such '
-            "token; leave it out"
-        )
+    check_eos(recipe.sampler, vocab)
     if getattr(recipe.sampler, "draws", None) == "float32":
         notify(
             'sampler.draws is "float32": 32-bit noise lowers the entropy of the text '

@@ -44,8 +44,8 @@ class Sample:
         prompt: the text it begins with.
         log_p: sum of the log-probabilities that the network gave the generated tokens when they
             were drawn, in nats (at temperature 1, nothing cut off). It is no likelihood of the
-            text: tokens drawn together did not see each other. None where the sampler does not
-            tell.
+            text: tokens drawn together did not see each other. Of a text that ends before an EOS
+            up to and with that one. None where the sampler does not tell.
         token_log_p: those of each of the L tokens, 0 where a token was given; or None.
         gaps: where generated text stands.
         template: the template it fills; None without.

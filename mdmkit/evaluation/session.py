@@ -106,7 +106,7 @@ class Session:
             sampler=table["use"],
             network_evaluations=state.network_evaluations,
             prompt=self.asked.prompt,
-            log_p=None if log_p is None else log_p.sum().item(),
+            log_p=None if log_p is None else log_p[: end + 1].sum().item(),
             token_log_p=None if log_p is None else tuple(log_p.tolist()),
             gaps=filled_gaps(ids[:end], gaps, self.tokenizer),
             template=None if one.template is None else one.template.text,

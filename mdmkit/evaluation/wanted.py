@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+import attrs
 from attrs import frozen
 
 from mdmkit.data.cache import Notify
@@ -12,8 +14,9 @@ from mdmkit.evaluation.infilling.frames import Frame, Start, frame_of_prompt, fr
 from mdmkit.evaluation.infilling.gap_lengths import CANDIDATES, Candidate
 from mdmkit.evaluation.infilling.templates import Gap, Template, parse_template
 from mdmkit.plugins import load_catalogue
-from mdmkit.protocols import Prediction, Tokenizer
+from mdmkit.protocols import Prediction, Sampler, Tokenizer
 from mdmkit.recipe import Recipe
+from mdmkit.values import Vocabulary
 
 DRAWS = 32
 """Masks for each candidate length, where nobody says."""
@@ -167,6 +170,28 @@ def check_asked(asked: Asked) -> None:
     _named(asked.templates)
 
 
+def check_eos(sampler: Sampler, vocab: Vocabulary) -> None:
+    """Refuse ``eos = "stop"`` where no token could stop a text.
+
+    Raises:
+        RecipeError: naming the option, wherever in nested samplers it is.
+    """
+    if getattr(sampler, "eos", None) == "stop" and vocab.eos_id is None:
+        raise RecipeError(
+            '[sampler] eos: "stop" ends a text at EOS, and the tokenizer of this run has no such '
+            f"token; expected --set {_place_of_eos(sampler)}=keep"
+        )
+
+
+def _place_of_eos(sampler: Any) -> str:
+    """Where the option is, for ``--set``: a sampler may have that of the one inside of it."""
+    place = "sampler"
+    while "eos" not in (fields := attrs.fields_dict(type(sampler))):
+        name = next(name for name in fields if hasattr(getattr(sampler, name), "eos"))
+        place, sampler = f"{place}.{name}", getattr(sampler, name)
+    return f"{place}.eos"
+
+
 def _check_kind(recipe: Recipe) -> None:
     drives, predicts = recipe.sampler.prediction, recipe.objective.prediction
     if drives != predicts:
@@ -192,6 +217,12 @@ def _named(templates: Sequence[str | Template]) -> Mapping[str | int, Template]:
 
 
 def _check_frame(frame: Frame, recipe: Recipe) -> None:
+    if frame.combinations > 1 and frame.longest > recipe.data.length:
+        raise RecipeError(
+            f"{frame.where}: it may have {frame.longest} tokens, more than the "
+            f"{recipe.data.length} that the network was trained on, so its lengths cannot be "
+            "scored; fix them, as [MASK:8] does"
+        )
     _check_length(frame, recipe)
     last = frame.pieces[-1]
     if recipe.objective.prediction == "next_token" and not (
@@ -217,12 +248,6 @@ def _check_frame(frame: Frame, recipe: Recipe) -> None:
         raise RecipeError(
             f"{frame.where}: its gaps can be sized in {frame.combinations} ways, and each is "
             f"tried; expected at most {CANDIDATES}: narrow the ranges, or fix some lengths"
-        )
-    if frame.longest > recipe.data.length:
-        raise RecipeError(
-            f"{frame.where}: it may have {frame.longest} tokens, more than the "
-            f"{recipe.data.length} that the network was trained on, so its lengths cannot be "
-            "scored; fix them, as [MASK:8] does"
         )
 
 

@@ -50,7 +50,7 @@ class SamplerContext:
         vocab: the token ids.
         noise_schedule: the schedule the network was trained with.
         device: where tokens live.
-        length: the longest row that the network was trained on; one sampler in a hundred needs it.
+        length: the longest row that the network was trained on.
         new_cache: ``new_cache(rows, length)`` makes an empty key-value cache for
             ``Attention.cache``, or is None where the denoiser does not support ``cache``.
         some_rows: set by a sampler that fills a part of each row by another one, and so has to

@@ -14,6 +14,7 @@ from torch import Tensor
 from mdmkit.data.blocks import build_tokenizer, open_blocks, token_counts
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError
+from mdmkit.evaluation.wanted import check_eos
 from mdmkit.files import GO_ON, explained
 from mdmkit.head import chunk_rows
 from mdmkit.learning_rate import learning_rate_fraction
@@ -273,6 +274,7 @@ def splits_of(recipe: Recipe) -> list[Split]:
 
 def _text(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> Text:
     tokenizer = _tokenizer(recipe, directory, world, reporter)
+    check_eos(recipe.sampler, tokenizer.vocab)  # the run ends with samples
     return tokenizer, lambda split: open_blocks(
         recipe.data, split, tokenizer=tokenizer, notify=reporter.notify
     )

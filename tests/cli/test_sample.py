@@ -174,5 +174,6 @@ def test_a_tokenizer_without_eos_cannot_stop_there(runs, tmp_path):
     tokenizer = load_tokenizer(run / "tokenizer.json")
     special = attrs.evolve(tokenizer.special, bos=None, eos=None)
     attrs.evolve(tokenizer, special=special).save(run / "tokenizer.json")
-    assert "has no such token" in refused("sample", run, "--set", "sampler.eos=stop")
+    said = refused("sample", run, "--set", "sampler.eos=stop")
+    assert "no such token; expected --set sampler.eos=keep" in said
     assert "[EOS]: the tokenizer" in refused("sample", run, "--template", "a[MASK][EOS]")

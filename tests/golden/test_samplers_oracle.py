@@ -22,8 +22,8 @@ from mdmkit.builtin.samplers import (
     Remask,
     SemiAutoregressive,
 )
-from mdmkit.builtin.samplers.choosing import Choosing
 from mdmkit.builtin.schedules import Cosine, Linear
+from mdmkit.choosing import Choosing
 
 from .oracles import CHAIN, HIDDEN, Oracle, Texts, context_of, drawn
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from mdmkit.builtin.samplers.choosing import Choosing
+from mdmkit.choosing import Choosing
 from mdmkit.errors import MdmkitError
 
 MASK = 5

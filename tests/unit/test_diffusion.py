@@ -19,6 +19,7 @@ from mdmkit.diffusion import (
     subs_log_probs,
     sum_by_row,
     time_at_mask_rate,
+    times_of_counts,
     uniform_subset,
 )
 
@@ -95,6 +96,13 @@ def test_the_time_at_a_mask_rate(schedule: Linear | Cosine) -> None:
     rate = torch.tensor([1e-6, 0.01, 0.5, 0.99], dtype=torch.float64)
     t = time_at_mask_rate(schedule.alpha, rate)
     torch.testing.assert_close(1 - schedule.alpha(t), rate, rtol=1e-9, atol=1e-12)
+
+
+def test_the_times_of_counts_are_those_of_their_shares() -> None:
+    t = times_of_counts(Cosine().alpha, 4)
+    shares = torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64)
+    torch.testing.assert_close(1 - Cosine().alpha(t), shares, rtol=1e-9, atol=1e-12)
+    assert ((t > 0) & (t < 1)).all()
 
 
 def test_a_rate_past_the_end_of_a_schedule_is_its_end() -> None:

@@ -27,7 +27,7 @@ FLOORS = (
         "protocols",
         "shipped",
     },
-    {"annotations", "hookspecs", "diffusion", "draws", "head", "learning_rate"},
+    {"annotations", "hookspecs", "choosing", "diffusion", "draws", "head", "learning_rate"},
     {"metrics_log", "validation_log", "environment"},
     {"contracts"},
     {"plugins", "choices"},
@@ -52,6 +52,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FOR_COMPONENTS = {
     "protocols", "values", "options", "errors", "hookspecs", "diffusion", "data", "draws", "files",
     "head",
+    "choosing",
     "metrics_log",
     "validation_log",
 }  # fmt: skip
@@ -63,7 +64,8 @@ KNOWS_BUILTINS = {
     "testing/surroundings.py",
 }
 PUBLIC = {
-    "", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "head", "testing",
+    "", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "head", "choosing",
+    "testing",
 }  # fmt: skip
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mdmkit.builtin.samplers import choosing
+from mdmkit import choosing
 from mdmkit.builtin.samplers.ancestral import Ancestral, Cached
 from mdmkit.builtin.samplers.autoregressive import AutoregressiveSampler
-from mdmkit.builtin.samplers.choosing import Choosing
 from mdmkit.builtin.schedules import Cosine
+from mdmkit.choosing import Choosing
 from mdmkit.protocols import SamplerContext
 
 from ..golden import oracles

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 import tomllib
+import weakref
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from attrs import evolve
 from scipy.stats import chisquare
 from torch import Tensor
 
+from mdmkit import choosing
 from mdmkit.builtin.samplers import (
     Ancestral,
     AutoregressiveSampler,
@@ -33,7 +35,7 @@ from mdmkit.draws import RowStreams
 from mdmkit.errors import PluginError, RecipeError
 from mdmkit.protocols import SamplerContext
 from mdmkit.recipe import load_recipe
-from mdmkit.testing import check_all
+from mdmkit.testing import check_all, check_sampler
 from mdmkit.values import Attention, Generation, Vocabulary
 
 VOCAB = Vocabulary(size=8, mask_id=7, bos_id=0, eos_id=1, pad_id=2)
@@ -258,7 +260,7 @@ def test_a_threshold_lifts_all_that_reach_it_and_else_the_best(score, threshold)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 3.0, 50.0])
-@pytest.mark.parametrize("score", ["entropy", "drawn"])
+@pytest.mark.parametrize("score", ["entropy", "margin", "drawn"])
 def test_entropies_are_bounded_by_the_largest_prefix(gamma, score):
     logits = 2 * torch.randn(9, VOCAB.size, generator=torch.Generator().manual_seed(1))
     sampler = Confidence(rule="entropy_bounded", score=score, gamma=gamma)
@@ -279,6 +281,24 @@ def test_entropies_are_bounded_by_the_largest_prefix(gamma, score):
             assert sorted(lifted) == sorted(ranked[: max(fits)])
         left -= set(lifted)
     assert not left
+
+
+@pytest.mark.parametrize("score", ["entropy", "margin"])
+def test_what_a_call_told_is_scored_once_and_let_go(score, monkeypatch):
+    kept, rows, plain = [], [], choosing.plain_log_probs
+
+    def logits(xt: Tensor, t: Any, attention: Attention, at: Tensor) -> Tensor:
+        assert [last() for last in kept] == [None] * len(kept)
+        told = torch.zeros(int(at.sum()), VOCAB.size)
+        kept.append(weakref.ref(told))
+        return told
+
+    monkeypatch.setattr(
+        choosing, "plain_log_probs", lambda *of: rows.append(len(of[0])) or plain(*of)
+    )
+    sampler = Confidence(rule="entropy_bounded", score=score, gamma=0.0)
+    states_of(sampler, masks(1, 3), flat(3), network=logits)
+    assert rows == [3, 1, 2, 1, 1, 1]  # all that are masked, then the one that is lifted
 
 
 def test_noise_makes_the_order_random_and_falls_with_the_masks_that_are_left():
@@ -486,6 +506,7 @@ def test_rows_without_masks_come_back_as_one_state(sampler):
             lambda: Confidence(threshold=0.5),
             'threshold is for rule = "threshold"; with rule = "top_k"',
         ),
+        (lambda: Confidence(rule="threshold", threshold=1.5), "expected at most 1"),
         (lambda: Confidence(gamma=0.5), 'gamma is for rule = "entropy_bounded"'),
         (lambda: Remask(t_on=0.9), 't_on is for strategy = "loop"; with strategy = "cap"'),
         (lambda: Remask(strategy="conf", alpha_on=0.5), 'alpha_on is for strategy = "loop"'),
@@ -523,6 +544,12 @@ def test_the_sampler_of_the_page_keeps_the_contract(monkeypatch: pytest.MonkeyPa
     exec(compile(code, str(page), "exec"), module.__dict__)
     check_all(module)
     assert module.mdmkit_samplers() == {"pairs": module.Pairs}
+    check_sampler(module.Pairs(), noise_schedule=Cosine())
+    start = torch.full((1, 8), MASK)
+    _, network = states_of(module.Pairs(), start, flat(8), noise_schedule=Cosine())
+    shares = 1 - Cosine().alpha(torch.cat(network.times).double())  # of masks, at the times told
+    wanted = torch.tensor([8, 6, 4, 2]) / 8
+    torch.testing.assert_close(shares.float(), wanted, rtol=0, atol=1e-5)
 
 
 def test_the_recipe_of_the_page_is_one():

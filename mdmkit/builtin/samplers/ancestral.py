@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.builtin.samplers.canvas import Canvas
-from mdmkit.builtin.samplers.choosing import Unmasking
+from mdmkit.choosing import Unmasking
 from mdmkit.options import option
 from mdmkit.protocols import Prediction, SamplerContext
 from mdmkit.values import Generation

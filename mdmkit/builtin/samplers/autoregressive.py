@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.builtin.samplers.canvas import texts_ended
-from mdmkit.builtin.samplers.choosing import Choosing
+from mdmkit.choosing import Choosing
 from mdmkit.options import option
 from mdmkit.protocols import Prediction, SamplerContext
 from mdmkit.values import Attention, Generation

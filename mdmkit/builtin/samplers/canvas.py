@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdmkit.builtin.samplers.choosing import Unmasking
-from mdmkit.diffusion import time_at_mask_rate, uniform_subset
+from mdmkit.choosing import Unmasking
+from mdmkit.diffusion import uniform_subset
 from mdmkit.protocols import SamplerContext
 from mdmkit.values import Attention, Generation, Vocabulary
 
@@ -157,13 +157,3 @@ def _filling(vocab: Vocabulary) -> int:
     """What stands behind the end of a text: padding, or EOS where there is none."""
     found = (vocab.pad_id, vocab.eos_id, vocab.mask_id)
     return next(token for token in found if token is not None)
-
-
-def times_of_counts(context: SamplerContext, length: int) -> Tensor:
-    """The times at which the schedule masks 0, 1, …, `length` of so many tokens.
-
-    Returns:
-        ``[length + 1]`` float64 inside of (0, 1).
-    """
-    shares = torch.arange(length + 1, dtype=torch.float64, device=context.device) / length
-    return time_at_mask_rate(context.noise_schedule.alpha, shares)

@@ -10,14 +10,14 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.builtin.orders import confidence, margin, negative_entropy
-from mdmkit.builtin.samplers.canvas import Canvas, times_of_counts
-from mdmkit.builtin.samplers.choosing import (
+from mdmkit.builtin.samplers.canvas import Canvas
+from mdmkit.choosing import (
     Drawn,
     Unmasking,
     measured,
     refuse_options_of_others,
 )
-from mdmkit.diffusion import TINY, scattered, uniform_subset
+from mdmkit.diffusion import TINY, scattered, times_of_counts, uniform_subset
 from mdmkit.options import option
 from mdmkit.protocols import Prediction, SamplerContext
 from mdmkit.values import Generation
@@ -61,12 +61,14 @@ class _Look(NamedTuple):
         hidden: ``[B, L]`` bool, where they are.
         logits: ``[N, V]``.
         score: ``[B, L]`` float64, −∞ where no mask is.
+        entropy: ``[B, L]`` float64 nats, 0 where no mask is; where the rule needs it.
         drawn: tokens for all of them, where the score needs them.
     """
 
     hidden: Tensor
     logits: Tensor
     score: Tensor
+    entropy: Tensor | None
     drawn: Drawn | None
 
 
@@ -105,49 +107,61 @@ class Confidence(Unmasking):
     prediction: ClassVar[Prediction] = "masked"
 
     def __attrs_post_init__(self) -> None:
-        """Refuse options of another rule."""
+        """Refuse options of another rule, and a threshold that no mask reaches."""
         refuse_options_of_others(self, "rule", _OPTIONS)
+        if self.threshold > 1 and self.score != "entropy":
+            raise ValueError(
+                f"threshold: no probability or margin is above 1, got {self.threshold:g}; expected "
+                'at most 1 (in nats it is for score = "entropy")'
+            )
 
     def generate(self, tokens: Tensor, context: SamplerContext) -> Iterator[Generation]:
         """Fill the masks of ``tokens [B, L]``; see `mdmkit.protocols.Sampler`."""
         canvas = Canvas(tokens, context, self)
-        times = times_of_counts(context, tokens.shape[1])
+        times = times_of_counts(context.noise_schedule.alpha, tokens.shape[1], context.device)
         first = canvas.hidden.sum(-1)  # [B]
+        while not canvas.done:
+            self._step(canvas, times, first)  # what it was told is let go before the next call
+            yield canvas.state()
+        if canvas.step == 0:
+            yield canvas.state()
+
+    def _step(self, canvas: Canvas, times: Tensor, first: Tensor) -> None:
+        """Ask the network, and lift the masks that it is surest of."""
         rules: Mapping[Rule, Callable[[Canvas, _Look], Tensor]] = {
             "top_k": self._top_k,
             "threshold": self._threshold,
             "entropy_bounded": self._entropy_bounded,
         }
-        while not canvas.done:
-            noise = context.uniform()  # [B, L]
-            look = self._look(canvas, times, noise)
-            count = rules[self.rule](canvas, look).clamp(min=1)
-            order = -look.score
-            if self.noise:
-                share = (canvas.hidden.sum(-1) - count) / first.clamp(min=1)
-                gumbel = -(-context.uniform().clamp(min=TINY).log()).log()
-                order = order - self.noise * share[:, None] * gumbel
-            lifted = canvas.few_enough(uniform_subset(order, count, look.hidden), order)
-            some = lifted[look.hidden]  # [N], which of the masks that were seen
-            if look.drawn is None:
-                canvas.draw(lifted, look.logits[some], noise)
-            else:
-                canvas.put(lifted, look.drawn.tokens[some], look.drawn.log_p[some])
-            yield canvas.state()
-        if canvas.step == 0:
-            yield canvas.state()
+        uniform = canvas.context.uniform
+        noise = uniform()  # [B, L]
+        look = self._look(canvas, times, noise)
+        count = rules[self.rule](canvas, look).clamp(min=1)
+        order = -look.score
+        if self.noise:
+            share = (look.hidden.sum(-1) - count) / first.clamp(min=1)
+            gumbel = -(-uniform().clamp(min=TINY).log()).log()
+            order = order - self.noise * share[:, None] * gumbel
+        lifted = canvas.few_enough(uniform_subset(order, count, look.hidden), order)
+        some = lifted[look.hidden]  # [N], which of the masks that were seen
+        if look.drawn is None:
+            canvas.draw(lifted, look.logits[some], noise)
+        else:
+            canvas.put(lifted, look.drawn.tokens[some], look.drawn.log_p[some])
 
     def _look(self, canvas: Canvas, times: Tensor, noise: Tensor) -> _Look:
         """Call the network and score every mask."""
         hidden, function = canvas.hidden, _SCORES[self.score].function
         logits = canvas.look(times[hidden.sum(-1)], hidden)
-        drawn = None
+        drawn, functions = None, [] if function is None else [function]
+        if self.rule == "entropy_bounded" and function is not negative_entropy:
+            functions.append(negative_entropy)
+        found = [] if not functions else measured(functions, logits, canvas.mask_id)
         if function is None:
             drawn = self.choose(logits, noise[hidden], canvas.mask_id)
-            score = drawn.log_p
-        else:
-            score = measured(function, logits, canvas.mask_id)
-        return _Look(hidden, logits, _placed(score, hidden), drawn)
+        score = found[0] if drawn is None else drawn.log_p
+        entropy = scattered(-found[-1], hidden) if self.rule == "entropy_bounded" else None
+        return _Look(hidden, logits, _placed(score, hidden), entropy, drawn)
 
     def _top_k(self, canvas: Canvas, look: _Look) -> Tensor:
         left = max(self.steps - canvas.step, 1)
@@ -157,11 +171,11 @@ class Confidence(Unmasking):
         level = _SCORES[self.score].level(self.threshold)
         return (look.hidden & (look.score >= level)).sum(-1)
 
-    def _entropy_bounded(self, canvas: Canvas, look: _Look) -> Tensor:
-        entropy = -measured(negative_entropy, look.logits, canvas.mask_id)  # [N] nats
+    def _entropy_bounded(self, _: Canvas, look: _Look) -> Tensor:
+        assert look.entropy is not None
         best_first = look.score.argsort(dim=-1, descending=True, stable=True)
         hidden = look.hidden.gather(-1, best_first)
-        entropies = scattered(entropy, look.hidden).gather(-1, best_first)
+        entropies = look.entropy.gather(-1, best_first)
         # it never falls along the order, so those that keep the bound are a prefix
         excess = entropies.cumsum(-1) - entropies.cummax(-1).values
         return (hidden & (excess <= self.gamma)).sum(-1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mdmkit.builtin.samplers.ancestral import lift_chance
 from mdmkit.builtin.samplers.canvas import Canvas, behind_eos
-from mdmkit.builtin.samplers.choosing import Unmasking, refuse_options_of_others
+from mdmkit.choosing import Unmasking, refuse_options_of_others
 from mdmkit.diffusion import time_at_mask_rate
 from mdmkit.options import option
 from mdmkit.protocols import NoiseSchedule, Prediction, SamplerContext

@@ -9,8 +9,9 @@ import torch
 from attrs import evolve, frozen
 from torch import Tensor
 
-from mdmkit.builtin.samplers.canvas import texts_ended, times_of_counts
-from mdmkit.builtin.samplers.choosing import DrawPrecision, EosRule
+from mdmkit.builtin.samplers.canvas import texts_ended
+from mdmkit.choosing import DrawPrecision, EosRule
+from mdmkit.diffusion import times_of_counts
 from mdmkit.draws import RowStreams
 from mdmkit.errors import PluginError
 from mdmkit.options import component, option
@@ -69,7 +70,8 @@ class SemiAutoregressive:
         keys = (context.uniform()[:, 0] * 2**53).long().tolist()
         step = calls = 0
         size = min(self.block_length, context.length)  # a block must fit into its window
-        times = times_of_counts(context, min(context.length, tokens.shape[1]))
+        alpha = context.noise_schedule.alpha
+        times = times_of_counts(alpha, min(context.length, tokens.shape[1]), context.device)
         for first in range(0, tokens.shape[1], size):
             block = _Block(
                 row=tokens,

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import torch
 
-from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler
+from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler, SemiAutoregressive
 from mdmkit.data.cache import ignore
 from mdmkit.errors import RecipeError
 from mdmkit.evaluation.generate import generate_samples
@@ -17,7 +17,7 @@ from mdmkit.evaluation.infilling.templates import parse_template
 from mdmkit.evaluation.sample_states import Showing, pieces_of
 from mdmkit.evaluation.samples import end_of_text, filled_gaps
 from mdmkit.evaluation.session import Session
-from mdmkit.evaluation.wanted import Asked, in_batches, wanted_texts
+from mdmkit.evaluation.wanted import Asked, check_eos, in_batches, wanted_texts
 from mdmkit.recipe import recipe_from_dict
 from mdmkit.values import Generation
 
@@ -157,7 +157,8 @@ def test_a_text_ends_before_the_first_eos_that_was_generated():
         tokens = start.clone()
         tokens[start == MASK] = ord("x")
         tokens[0, 3] = EOS
-        yield Generation(tokens=tokens, step=1, network_evaluations=1)
+        log_p = torch.where(start == MASK, -1.0, 0.0).double()
+        yield Generation(tokens=tokens, step=1, network_evaluations=1, log_p=log_p)
 
     stop = recipe(sampler={"use": "ancestral", "eos": "stop"})
     asked = Asked(templates=["[EOS]a[MASK:3]b[MASK]"])
@@ -167,6 +168,8 @@ def test_a_text_ends_before_the_first_eos_that_was_generated():
     assert [gap.text for gap in cut.gaps] == ["x"]
     (kept,) = samples(asked, generate=ends)
     assert kept.text == "\u0100ax\u0100xbx"
+    assert (cut.log_p, kept.log_p) == (-2, -4)  # up to and with EOS; all of it
+    assert cut.token_log_p == kept.token_log_p == (0, 0, -1, -1, -1, 0, -1)
     assert end_of_text([1, EOS], [(0, 1)], EOS) == 2
     assert filled_gaps([1, 2], [(2, 4)], LETTERS) == ()
 
@@ -230,7 +233,7 @@ def test_batches_hold_rows_of_one_length():
         ({"templates": ["[MASK:9]"]}, 'template "[^"]*": expected 1 to 8 tokens', MASKED),
         ({"templates": ["abcdefgh[MASK]"]}, "got 9", MASKED),
         ({"templates": ["[MASK:99999999]"]}, "got 99999999", MASKED),
-        ({"templates": ["a[MASK:1-9]"]}, "got 10", MASKED),
+        ({"templates": ["a[MASK:1-9]"]}, r"10 tokens.*scored; fix them.*does$", MASKED),
         ({"templates": ["[MASK:2-3]"]}, "there is none", MASKED),
         ({"templates": ["[MASK]a"]}, "without a look at what follows", NEXT),
         ({"templates": ["[MASK]a[MASK]"]}, "expected one gap, at the end", NEXT),
@@ -247,6 +250,19 @@ def test_gaps_that_can_be_sized_in_too_many_ways():
     long = attrs.evolve(MASKED, data=attrs.evolve(MASKED.data, length=99))
     with pytest.raises(RecipeError, match="sized in 81 ways, and each is tried; expected at most"):
         wanted_texts(Asked(templates=[text]), long, LETTERS, None, ignore)
+
+
+def test_an_end_that_no_token_makes_is_refused_where_it_was_said():
+    inner = Ancestral(eos="stop")
+    for sampler, place in (
+        (inner, "sampler.eos"),
+        (SemiAutoregressive(sampler=inner), "sampler.sampler.eos"),
+        (SemiAutoregressive(sampler=SemiAutoregressive(sampler=inner)), "sampler.sampler.sampler"),
+    ):
+        check_eos(sampler, LETTERS.vocab)
+        with pytest.raises(RecipeError, match=f"no such token; expected --set {place}"):
+            check_eos(sampler, Letters().vocab)
+    check_eos(Ancestral(), Letters().vocab)
 
 
 def test_ids_are_used_once():

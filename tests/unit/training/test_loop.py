@@ -12,13 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from safetensors.torch import load_file
 
 from mdmkit import CheckpointError, RecipeError, TrainingError, load_recipe, train
 from mdmkit.builtin.objectives import LiveMaskedDiffusion
+from mdmkit.data.blocks import build_tokenizer
 from mdmkit.errors import RunInterrupted
 from mdmkit.metrics_log import read_metrics
+from mdmkit.report.console import quiet
 from mdmkit.training.checkpoint import load_weights, steps_on_disk
+from mdmkit.training.distributed import World
+from mdmkit.training.job import open_job
 from mdmkit.training.run_directory import run_directory
 from mdmkit.values import Loss
 
@@ -275,6 +280,20 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tiny_recipe: Path) -> None:
         (run / name).write_bytes((other.directory / name).read_bytes())
     with pytest.raises(CheckpointError, match="does not fit this recipe's network"):
         train(recipe)
+
+
+def test_samples_that_could_not_end_are_refused_before_the_training(
+    tiny_recipe: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(tiny_recipe, ["sampler.eos=stop"])
+    tokenizer = build_tokenizer(recipe.data, lambda _: None)
+    plain = evolve(tokenizer, special=evolve(tokenizer.special, bos=None, eos=None))
+    plain.save(tmp_path / "tokenizer.json")
+    with (
+        pytest.raises(RecipeError, match=r"no such token; expected --set sampler\.eos=keep"),
+        open_job(recipe, tmp_path, World(device=torch.device("cpu")), quiet()),
+    ):
+        pass
 
 
 def test_uneven_batches_are_refused(tiny_recipe: Path) -> None:

@@ -135,10 +135,15 @@ def plain_log_probs(logits: Tensor, mask_id: int) -> Tensor:
     return masked_logits(logits.double(), mask_id).log_softmax(-1)
 
 
-def measured(function: Callable[[Tensor], Tensor], logits: Tensor, mask_id: int) -> Tensor:
-    """A function of `plain_log_probs`, ``[N, V] -> [N]``, of many logits."""
-    parts = torch.split(logits, _rows_at_once(logits))
-    return torch.cat([function(plain_log_probs(part, mask_id)) for part in parts])
+def measured(
+    functions: Sequence[Callable[[Tensor], Tensor]], logits: Tensor, mask_id: int
+) -> list[Tensor]:
+    """Functions of `plain_log_probs`, ``[N, V] -> [N]`` each, of many logits: ``[N]`` each."""
+    parts = []
+    for part in torch.split(logits, _rows_at_once(logits)):
+        log_p = plain_log_probs(part, mask_id)
+        parts.append([function(log_p) for function in functions])
+    return [torch.cat(values) for values in zip(*parts, strict=True)]
 
 
 def refuse_options_of_others(
