@@ -158,13 +158,16 @@ class SuiteJob:
             path: the file, also read for what is measured already; None: nothing is kept.
             progress: called as ``progress(label, done, total)``.
         """
-        wanted = self._wanted(only)
+        wanted = self.wanted(only)
+        others = [label for label in self._labels(only) if label in self.left_out]
+        if others:
+            self.trained.notify(f"{self.suite.named(others)}: left out, not for this kind of run")
         earlier, stale = self.world.share(self._earlier(path))
         with rank_zero_first(self.world):
             ready, missing = open_sets(wanted, self.trained, self.context)
         same_everywhere(self.world.gather(missing))
         if missing and not (allow_missing and ready):
-            raise missing_error(wanted.name, len(wanted.sets), missing)
+            raise missing_error(wanted, missing)
         stale += [label for label in earlier if label in missing]  # it cannot be verified
         if stale and path is not None:
             self._set_aside(path, stale)
@@ -203,17 +206,22 @@ class SuiteJob:
             path=path,
         )
 
-    def _wanted(self, only: Collection[str]) -> Suite:
-        """The sets that are asked for and are for this run."""
-        every = [*self.suite.sets, *self.left_out]
-        labels = chosen(self.suite, every, only) if only else every
-        others = [label for label in labels if label in self.left_out]
+    def wanted(self, only: Collection[str]) -> Suite:
+        """The sets that are asked for and are for this run.
+
+        Raises:
+            RecipeError: where there are none.
+        """
+        labels = self._labels(only)
         kept = {label: entry for label, entry in self.suite.sets.items() if label in labels}
         if not kept:
-            raise none_applies(self.suite, others)
-        if others:
-            self.trained.notify(f"{self.suite.named(others)}: left out, not for this kind of run")
+            raise none_applies(self.suite, labels)
         return attrs.evolve(self.suite, sets=kept)
+
+    def _labels(self, only: Collection[str]) -> list[str]:
+        """Those that are asked for, whether or not they are for this run."""
+        every = [*self.suite.sets, *self.left_out]
+        return chosen(self.suite, every, only) if only else every
 
     def _record(
         self, opened: ReadySet, old: SetRecord | None, progress: Progress | None

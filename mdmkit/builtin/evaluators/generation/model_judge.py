@@ -172,7 +172,7 @@ def _load(files: ModelFiles, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, **common)
-            network, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 use_safetensors=True,
                 dtype=dtype,
@@ -186,6 +186,7 @@ def _load(files: ModelFiles, dtype: torch.dtype) -> tuple[Any, Any]:
             f"{OPTION}: {folder} cannot be loaded as a causal language model: {said}; expected one "
             "that the installed transformers knows, with its tokenizer"
         ) from error
+    network, found = loaded
     _require_all_weights(folder, found)
     return network, tokenizer
 
