@@ -212,6 +212,12 @@ def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:
     )
 
 
+def run_names(root: Path) -> list[str]:
+    """The names of the runs in a folder, and these without the hash at the end."""
+    known = sorted(path.parent.name for path in root.glob(f"*/{RESOLVED}"))
+    return list(dict.fromkeys([*known, *(name.rpartition("-")[0] or name for name in known)]))
+
+
 def is_run(run: str, runs_dir: str | Path | None = None) -> bool:
     """Whether `find_run` has a run, or several, for this name."""
     root = runs_root(runs_dir)

@@ -7,20 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from mdmkit.data.cache import Notify, ignore
-from mdmkit.errors import RecipeError
 from mdmkit.evaluation.evaluate import Progress
-from mdmkit.evaluation.run import find_run, is_run, open_trained
+from mdmkit.evaluation.judges import judge_table, open_judges, require_judges
+from mdmkit.evaluation.run import find_run, open_trained
 from mdmkit.evaluation.suite_file import record_path
 from mdmkit.evaluation.suite_job import SuiteJob, SuiteResult
 from mdmkit.plugins import load_catalogue
-from mdmkit.problems import dotted
 from mdmkit.recipe_files import parse_overrides
 from mdmkit.suite_requests import select, shorthands
-from mdmkit.suite_sources import option_names
-from mdmkit.suites import Suite, load_suite
+from mdmkit.suites import load_suite
 from mdmkit.training.distributed import open_world, rank_zero_first
 
 TABLES = ("protocol", "sets", "grids", "title")
@@ -67,7 +63,7 @@ def evaluate_suite(
         only: the labels of the sets that are wanted, or patterns; all by default.
         allow_missing: go on without the sets that cannot be had.
         judge: sets that option of every evaluator that has it: a run, or a model; see
-            `judge_table`.
+            `mdmkit.evaluation.judges.judge_table`.
         split: sets that option of every evaluator that has it.
         draws: the same for the number of Monte-Carlo draws.
         precision: the same for the relative standard error at which drawing may stop.
@@ -115,64 +111,18 @@ def evaluate_suite(
             )
         job = SuiteJob.of(asked, trained, world, seed, batch_size, catalogue)
         path = record_path(directory, asked.stem)
-        return job.run(
+        judges: list[Any] = []
+        if judge is not None or not allow_missing:
+            with rank_zero_first(world):
+                judges += open_judges(job.wanted(only), job.context, judge, directory, runs_dir)
+        found = job.run(
             only=only,
             allow_missing=allow_missing,
             path=path,
             progress=progress if world.rank == 0 else None,
         )
-
-
-def judge_table(judge: str, directory: Path, runs_dir: str | Path | None) -> dict[str, str]:
-    """What ``--judge`` means, as the table `judge` of an evaluator.
-
-    ``run:NAME`` is a run and ``model:ID`` a model; a word by itself is a run where there is one of
-    that name, else a model.
-
-    Args:
-        judge: the word.
-        directory: of the run that is measured; a judge beside it is called by its name.
-        runs_dir: the folder of runs, as in `evaluate_suite`.
-
-    Raises:
-        CheckpointError: for a run that cannot be found.
-    """
-    kind, _, name = judge.partition(":")
-    if kind == "model" and name:
-        return {"model": name}
-    if kind == "run" and name:
-        found = find_run(name, runs_dir)
-    elif is_run(judge, runs_dir):
-        found = find_run(judge, runs_dir)
-    else:
-        return {"model": judge}
-    beside = found.resolve().parent == directory.resolve().parent
-    return {"run": found.name if beside else str(found.absolute())}
-
-
-def require_judges(suite: Suite) -> None:
-    """Say what to do where an evaluator needs a judge and has none.
-
-    Raises:
-        RecipeError: naming the tables.
-    """
-    lacking = dict.fromkeys(
-        dotted(suite.table_of(label))
-        for label, entry in suite.sets.items()
-        if "judge" in option_names(type(entry.evaluator)) and _unset(entry.evaluator)
-    )
-    if lacking:
-        raise RecipeError(
-            f"suite {suite.name}: [{'], ['.join(lacking)}] evaluator.judge: missing; name who "
-            "judges the text: --judge RUN (a trained run) or --judge MODEL (a language model of "
-            "the Hugging Face hub, or its folder)"
-        )
-
-
-def _unset(evaluator: Any) -> bool:
-    """Whether its judge is nobody: none, or one all of whose options are unset."""
-    judge = evaluator.judge
-    return judge is None or (attrs.has(type(judge)) and set(attrs.astuple(judge)) == {None})
+        del judges  # the evaluators take those that are open
+        return found
 
 
 def _sorted_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -158,7 +158,10 @@ class SuiteJob:
             path: the file, also read for what is measured already; None: nothing is kept.
             progress: called as ``progress(label, done, total)``.
         """
-        wanted = self._wanted(only)
+        wanted = self.wanted(only)
+        others = [label for label in self._labels(only) if label in self.left_out]
+        if others:
+            self.trained.notify(f"{self.suite.named(others)}: left out, not for this kind of run")
         earlier, stale = self.world.share(self._earlier(path))
         ready, missing = self._open(wanted, allow_missing)
         data = self.world.share({label: hashed(one.opened()) for label, one in ready.items()})
@@ -198,7 +201,7 @@ class SuiteJob:
             ready, missing = open_sets(wanted, self.trained, self.context)
         same_everywhere(self.world.gather(missing))
         if missing and not (allow_missing and ready):
-            raise missing_error(wanted.name, len(wanted.sets), missing)
+            raise missing_error(wanted, missing)
         return ready, missing
 
     def _tell(self, kept: Sequence[str], path: Path | None) -> None:
@@ -210,17 +213,22 @@ class SuiteJob:
         if path is not None:
             self.trained.notify(f"{path}: written")
 
-    def _wanted(self, only: Collection[str]) -> Suite:
-        """The sets that are asked for and are for this run."""
-        every = [*self.suite.sets, *self.left_out]
-        labels = chosen(self.suite, every, only) if only else every
-        others = [label for label in labels if label in self.left_out]
+    def wanted(self, only: Collection[str]) -> Suite:
+        """The sets that are asked for and are for this run.
+
+        Raises:
+            RecipeError: where there are none.
+        """
+        labels = self._labels(only)
         kept = {label: entry for label, entry in self.suite.sets.items() if label in labels}
         if not kept:
-            raise none_applies(self.suite, others)
-        if others:
-            self.trained.notify(f"{self.suite.named(others)}: left out, not for this kind of run")
+            raise none_applies(self.suite, labels)
         return attrs.evolve(self.suite, sets=kept)
+
+    def _labels(self, only: Collection[str]) -> list[str]:
+        """Those that are asked for, whether or not they are for this run."""
+        every = [*self.suite.sets, *self.left_out]
+        return chosen(self.suite, every, only) if only else every
 
     def _record(self, opened: ReadySet, data: str, progress: Progress | None) -> SetRecord:
         """The numbers of a set, measured now."""

@@ -14,6 +14,7 @@ from mdmkit.data.packing import PackingOptions
 from mdmkit.data.tokenizers import TokenizerOptions
 from mdmkit.errors import DataError, RecipeError
 from mdmkit.evaluation.run import TrainedRun
+from mdmkit.problems import dotted
 from mdmkit.protocols import BlockSource, Corpus, Evaluation, EvaluationContext, Split
 from mdmkit.recipe import Data, Recipe
 from mdmkit.suites import Suite, SuiteSet
@@ -162,23 +163,28 @@ def open_sets(
     """
     ready: dict[str, ReadySet] = {}
     missing: dict[str, str] = {}
-    refused: list[str] = []
+    refused: dict[str, list[str]] = {}
     for label, entry in suite.sets.items():
         try:
             ready[label] = _open(label, entry, trained, context)
         except DataError as error:
-            missing[label] = _in_suite(label, error.fact)
+            missing[label] = _in_suite(suite, label, error.fact)
         except RecipeError as error:
-            refused += [f"suite {suite.name}: {label}: {problem}" for problem in error.problems]
+            for problem in error.problems:
+                refused.setdefault(_in_suite(suite, label, problem), []).append(label)
     if refused:
-        raise RecipeError(refused)
+        raise RecipeError(
+            f"suite {suite.name}: {suite.named(labels)}: {problem}"
+            for problem, labels in refused.items()
+        )
     return ready, missing
 
 
-def _in_suite(label: str, text: str) -> str:
+def _in_suite(suite: Suite, label: str, text: str) -> str:
     """Words of a component, which knows itself as one of a recipe: in a suite tables differ."""
-    text = _DATA.sub(rf"sets.{label}.\1", text)
-    return text.replace("evaluators.<label>", f"sets.{label}.evaluator")
+    table = dotted(suite.table_of(label))
+    text = _DATA.sub(rf"{table}.\1", text)
+    return text.replace("evaluators.<label>", f"{table}.evaluator")
 
 
 def _open(label: str, entry: SuiteSet, trained: TrainedRun, context: EvaluationContext) -> ReadySet:
@@ -201,13 +207,18 @@ def _open(label: str, entry: SuiteSet, trained: TrainedRun, context: EvaluationC
     )
 
 
-def missing_error(suite: str, total: int, missing: Mapping[str, str]) -> DataError:
-    """One error for all sets that cannot be had, with what to do."""
+def missing_error(suite: Suite, missing: Mapping[str, str]) -> DataError:
+    """One error for all sets that cannot be had, with what to do; a reason is said once."""
+    total = len(suite.sets)
     several = "sets" if total != 1 else "set"
-    lines = [f"suite {suite}: {len(missing)} of {total} {several} cannot be had:"]
+    lines = [f"suite {suite.name}: {len(missing)} of {total} {several} cannot be had:"]
+    sharing: dict[str, list[str]] = {}
     for label, reason in missing.items():
-        lines.append(f"  {label}: {_indented(reason)}")
-    given = " ".join(f"--source {label}=FILE" for label in missing)
+        sharing.setdefault(reason, []).append(label)
+    for reason, labels in sharing.items():
+        lines.append(f"  {suite.named(labels)}: {_indented(reason)}")
+    tables = dict.fromkeys(suite.table_of(label)[1] for label in missing)
+    given = " ".join(f"--source {table}=FILE" for table in tables)
     lines.append(
         f"Run once with network access, or give local files (rows of .jsonl, .csv, .parquet or "
         f"lines of .txt) or folders in the hub's layout: {given}; or measure the others with "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mdmkit.errors import CheckpointError
-from mdmkit.evaluation.suite import judge_table
+from mdmkit.evaluation.judges import judge_table
 
 from ..unit.evaluation.runs import make_run
 from .commands import mdmkit, refused
@@ -137,8 +138,41 @@ def test_who_judges(home, tmp_path):
     assert beside("model:critic") == {"model": "critic"}
     elsewhere = judge_table("critic", tmp_path / "masked", runs)
     assert elsewhere == {"run": str(runs / "critic")}
-    with pytest.raises(CheckpointError, match='run "nobody": no such run'):
+    shutil.copytree(runs / "critic", tmp_path / "near-1234")
+    near = judge_table("near", tmp_path / "masked", runs)  # in no folder of runs
+    assert near == judge_table("run:near", tmp_path / "masked", runs) == {"run": "near-1234"}
+    with pytest.raises(CheckpointError, match='--judge: run "nobody": no such run'):
         beside("run:nobody")
+
+
+@pytest.mark.parametrize(
+    ("judge", "words"),
+    [
+        ("critc", '--judge critc: model critc: the Hugging Face hub cannot be reached: .* was not '
+         r'fetched before \(nor is there a run of that name; did you mean "critic"\?\)$'),
+        ("model:critc", "--judge model:critc: model critc: .* judge by a run of your own"),
+        ("masked", '--judge masked: run: "masked" predicts "masked", from which'),
+        ("empty", "--judge empty: model: empty: it has no config.json; expected"),
+    ],
+)  # fmt: skip
+def test_who_cannot_judge_is_said_once(home, monkeypatch, judge, words):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", "none")
+    Path("empty").mkdir()
+    said = refused("eval", "masked", "--suite", "small.toml", "--judge", judge)
+    assert re.match(words, said)
+    assert len(said.splitlines()) == 1  # not of each set
+
+
+def test_sets_of_a_grid_that_cannot_be_had_share_their_reason(home):
+    corpus = "grids.cached.corpus={use='text', test='gone.txt'}"
+    said = refused("eval", "masked", *EVAL[3:], "--only", "cached", "--set", corpus)
+    first, second, *_, last = said.splitlines()
+    assert first == "suite small: 4 of 4 sets cannot be had:"
+    assert second.startswith("  cached: grids.cached.corpus.test: ")
+    assert said.count("gone.txt") == 1
+    assert "give local files" in last
+    assert ": --source cached=FILE; or" in last
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from mdmkit.builtin.evaluators.generation.statistics import (
 )
 from mdmkit.builtin.evaluators.generation.texts import text_of
 from mdmkit.builtin.evaluators.generation.windows import windows
+from mdmkit.data.text_tokenizer import SpecialTokens, wrap
 from mdmkit.values import Vocabulary
 
 BOS, EOS, PAD, MASK = 0, 1, 2, 9
@@ -98,12 +99,21 @@ def test_a_text_ends_at_its_first_eos_where_it_is_said_to():
     assert text_of([3, 4], Digits(), ends_at_eos=True).parts == ("34",)
 
 
-def test_bytes_that_are_no_text_are_noticed():
-    class Broken(Digits):
-        def decode(self, ids):
-            return "a\ufffd"
+def test_bytes_that_are_no_text_are_noticed_and_count_as_one_each():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    assert text_of([3], Broken()).damaged
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<mask>"])
+    tokenizer = wrap(backend, SpecialTokens(mask="<mask>"), where="here")
+    (ids,) = tokenizer.encode_batch(["aü\ufffd"])
+    whole = text_of(ids, tokenizer)
+    assert (whole.parts, whole.utf8_bytes, whole.damaged) == (("aü\ufffd",), 6, False)
+    broken = text_of([*ids, ids[1], ids[1]], tokenizer)  # the first byte of ü, twice
+    assert broken.parts == ("aü\ufffd\ufffd\ufffd",)
+    assert (broken.utf8_bytes, broken.lost, broken.damaged) == (8, 2, True)
     assert not text_of([3], Digits()).damaged
 
 

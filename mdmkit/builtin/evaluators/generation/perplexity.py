@@ -132,7 +132,7 @@ DEFINITIONS: Mapping[str, str] = {
     "in front and is not scored, the end of a document is its EOS and is, padding is not",
     "generative_perplexity": "exp(generative_nll)",
     "generative_bits_per_byte": "the same nats, in bits, over UTF-8 bytes; the end of a document "
-    "has none",
+    "has none, and a replaced byte that is no UTF-8 is one",
     "unigram_entropy": "entropy of a text's own token frequencies in nats, mean over texts; the "
     "run's tokens, EOS included, padding not",
     "rep_n": "1 - unique/total n-grams of a text, mean over texts",

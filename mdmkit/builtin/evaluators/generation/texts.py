@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
+from mdmkit.errors import DataError
 from mdmkit.protocols import Tokenizer
 from mdmkit.values import Vocabulary
 
-_DAMAGED = "\ufffd"  # what bytes that are no UTF-8 are decoded to
+_REPLACEMENT = "\ufffd"  # what bytes that are no UTF-8 are decoded to
+_ITS_BYTES = len(_REPLACEMENT.encode())
 
 
 @frozen(kw_only=True)
@@ -19,20 +21,22 @@ class Text:
     Attributes:
         ids: the run's tokens that it is made of, BOS and EOS among them, padding not.
         parts: what stands between the ends of documents, decoded.
+        lost: how many of their U+FFFD stand for bytes that are no UTF-8.
     """
 
     ids: tuple[int, ...]
     parts: tuple[str, ...]
+    lost: int = 0
 
     @property
     def utf8_bytes(self) -> int:
-        """Of all parts; the end of a document has none."""
-        return sum(len(part.encode()) for part in self.parts)
+        """Of all parts; the end of a document has none, and what is lost is a byte each."""
+        return sum(len(part.encode()) for part in self.parts) - (_ITS_BYTES - 1) * self.lost
 
     @property
     def damaged(self) -> bool:
         """Whether some bytes were no UTF-8, so that the text does not stand for the tokens."""
-        return any(_DAMAGED in part for part in self.parts)
+        return self.lost > 0
 
 
 def text_of(ids: Sequence[int], tokenizer: Tokenizer, *, ends_at_eos: bool = False) -> Text:
@@ -54,8 +58,22 @@ def text_of(ids: Sequence[int], tokenizer: Tokenizer, *, ends_at_eos: bool = Fal
     parts = list(_parts(row, vocab))
     if len(parts) > 1 and not parts[0]:
         del parts[0]
-    decoded = (tokenizer.decode(part) if part else "" for part in parts)
-    return Text(ids=tuple(row), parts=tuple(decoded))
+    decoded = tuple(tokenizer.decode(part) if part else "" for part in parts)
+    lost = sum(_lost(text, part, tokenizer) for text, part in zip(decoded, parts, strict=True))
+    return Text(ids=tuple(row), parts=decoded, lost=lost)
+
+
+def _lost(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> int:
+    """How many U+FFFD of `text` were not written as the tokens of that character."""
+    count = text.count(_REPLACEMENT)
+    if not count:
+        return 0
+    try:
+        (own,) = tokenizer.encode_batch([_REPLACEMENT])
+    except DataError:  # it has no such character
+        return count
+    written = sum(list(ids[at : at + len(own)]) == own for at in range(len(ids)) if own)
+    return max(count - written, 0)
 
 
 def _parts(row: Sequence[int], vocab: Vocabulary) -> Iterator[list[int]]:
