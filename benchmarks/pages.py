@@ -8,6 +8,7 @@ Whatever stands between two markers of a page is replaced.
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 from collections.abc import Callable, Iterable
@@ -167,17 +168,28 @@ def matched_entropy() -> str:
 
 
 def few_steps() -> str:
-    """The error of few steps, predicted and judged."""
+    """The error of few steps, predicted and judged, both over the most steps."""
+    found = read("generation_frontier")["few_steps"]
+    last = {e["run"]: e["predicted_bits"] for e in found if e["steps"] == e["most_steps"]}
+
+    def over(entry: dict[str, Any]) -> dict[str, float]:
+        one, other = entry["predicted_bits"], last[entry["run"]]
+        return {
+            "value": one["value"] - other["value"],
+            "stderr": math.hypot(one["stderr"], other["stderr"]),
+        }
+
     rows = [
         (
             entry["run"].rpartition("-")[0],
             entry["steps"],
             plus_minus(entry["predicted_bits"], 4),
+            plus_minus(over(entry), 4) if entry["steps"] < entry["most_steps"] else "0",
             plus_minus(entry["judged_bits"]) if entry["steps"] < entry["most_steps"] else "0",
         )
-        for entry in read("generation_frontier")["few_steps"]
+        for entry in found
     ]
-    return table("run | T | predicted | judged, over T = 128", rows)
+    return table("run | T | predicted | predicted, over T = 128 | judged, over T = 128", rows)
 
 
 def sampling() -> str:
