@@ -17,6 +17,8 @@ FEATURES = frozenset({"causal", "document_ids", "padding", "positions", "cache",
 """What a denoiser's ``supports`` may name."""
 _CLOSE = 1e-4
 """Logits are of order 1; float32 sums in another order differ by less than this."""
+_ROUGH = 0.1
+"""bfloat16 has 8 bits; its logits are off by a few hundredths of the largest."""
 
 
 def randomize(network: nn.Module, seed: int = 0) -> None:
@@ -251,6 +253,19 @@ def _check_cache(subject: _Subject) -> None:
             start = stop
         clause = "with a cache the logits are those of the whole text"
         subject.require_same(clause, torch.cat(parts, dim=1), whole)
+    with torch.autocast("cpu", torch.bfloat16):
+        cache = subject.network.new_cache(rows, length)
+        parts = [
+            subject.logits(tokens[:, i : i + 1], causal=True, cache=cache) for i in range(length)
+        ]
+    rough = torch.cat(parts, dim=1).float()
+    contract.require(rough.isfinite().all(), "with a cache bf16 logits are finite", "not all")
+    gap = float((rough - whole).abs().max())
+    contract.require(
+        gap <= _ROUGH * float(whole.abs().max().clamp(min=1)),
+        "with a cache bf16 logits are near those of the whole text",
+        f"they differ by {gap:.3g}",
+    )
 
 
 _CHECKS_BY_FEATURE = {

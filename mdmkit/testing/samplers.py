@@ -11,11 +11,22 @@ from torch import Tensor
 
 from mdmkit.draws import RowStreams
 from mdmkit.protocols import NetworkLogits, NoiseSchedule, Prediction, Sampler, SamplerContext
+from mdmkit.protocols.outcome import no_cache
 from mdmkit.testing.errors import Contract
 from mdmkit.testing.facts import VOCAB, GlobalGenerator, HashDenoiser
 from mdmkit.values import Attention, Generation, Vocabulary
 
 _ROWS, _LENGTH = 5, 12
+_SHORTER = (7, 4)
+"""Lengths that a network was trained on, for samplers that fill longer rows."""
+
+
+@define(eq=False)
+class _Memory:
+    """A key-value cache that keeps the tokens themselves."""
+
+    tokens: Tensor
+    length: int
 
 
 @define
@@ -25,9 +36,15 @@ class _Network:
     contract: Contract
     vocab: Vocabulary
     denoiser: HashDenoiser
-    rows: int
+    start: Tensor
     length: int
     calls: int = 0
+    caches: int = 0
+
+    def new_cache(self, rows: int, length: int) -> _Memory:
+        """Make one that holds nothing yet."""
+        self.caches += 1
+        return _Memory(torch.zeros(rows, 0, dtype=torch.int64), length)
 
     def some_rows(self, rows: Tensor) -> NetworkLogits:
         """The network for calls with these rows."""
@@ -35,6 +52,13 @@ class _Network:
         def logits(
             xt: Tensor, t: Tensor | None, attention: Attention, at: Tensor | None = None
         ) -> Tensor:
+            start = self.start[rows]
+            given = start != self.vocab.mask_id
+            self.contract.require(
+                xt.shape != start.shape or torch.equal(xt[given], start[given]),
+                "context.logits_of(rows) is shown the rows that it was asked for",
+                lambda: f"other tokens than rows {rows.tolist()} were given",
+            )
             return self._logits(len(rows), xt, t, attention, at)
 
         return logits
@@ -42,17 +66,44 @@ class _Network:
     def __call__(
         self, xt: Tensor, t: Tensor | None, attention: Attention, at: Tensor | None = None
     ) -> Tensor:
-        return self._logits(self.rows, xt, t, attention, at)
+        return self._logits(len(self.start), xt, t, attention, at)
 
     def _logits(
         self, rows: int, xt: Tensor, t: Tensor | None, attention: Attention, at: Tensor | None
     ) -> Tensor:
         self._check(rows, xt, t, at)
         self.calls += 1
+        seen = self._remembered(xt, attention)
+        self.contract.require(
+            seen.shape[1] <= self.length,
+            "the network is shown context.length tokens at most",
+            lambda: f"{seen.shape[1]} tokens, and it was trained on {self.length}",
+        )
         with torch.no_grad():
-            logits = self.denoiser.unembed(self.denoiser(xt, attention=attention))
+            h = self.denoiser(seen, attention=evolve(attention, cache=None))
+            logits = self.denoiser.unembed(h[:, -xt.shape[1] :])
         logits[..., self.vocab.mask_id] += 20.0
         return logits if at is None else logits[at]
+
+    def _remembered(self, xt: Tensor, attention: Attention) -> Tensor:
+        """All that the network sees: ``[B, n]`` behind what the cache holds, which then grows."""
+        cache = attention.cache
+        if cache is None:
+            return xt
+        self.contract.require(
+            isinstance(cache, _Memory) and attention.features() == {"cache", "causal"},
+            "a cache is one of context.new_cache, for causal attention and nothing else",
+            lambda: f"{type(cache).__name__}, {sorted(attention.features())}",
+        )
+        assert isinstance(cache, _Memory)
+        rows, held = cache.tokens.shape
+        self.contract.require(
+            len(xt) == rows and held + xt.shape[1] <= cache.length,
+            "a cache is given the rows that it was made for, and no more than it has room for",
+            lambda: f"{list(xt.shape)} behind {held}, in one for {rows} rows of {cache.length}",
+        )
+        cache.tokens = torch.cat([cache.tokens, xt], dim=-1)
+        return cache.tokens
 
     def _check(self, rows: int, xt: Tensor, t: Tensor | None, at: Tensor | None) -> None:
         self.contract.require(
@@ -66,14 +117,14 @@ class _Network:
             lambda: f"{len(xt)} rows of {rows}",
         )
         self.contract.require(
-            xt.shape[1] <= self.length,
-            "the network is shown context.length tokens at most",
-            lambda: f"{xt.shape[1]} tokens, and it was trained on {self.length}",
+            t is None or (t.shape == xt.shape[:1] and t.is_floating_point()),
+            "the network is called with t [B] of floats, or None",
+            lambda: f"t {list(t.shape)} {t.dtype}" if t is not None else "",
         )
         self.contract.require(
-            t is None or t.shape == xt.shape[:1],
-            "the network is called with t [B] or None",
-            lambda: f"t of shape {list(t.shape)}" if t is not None else "",
+            t is None or ((t >= 0) & (t <= 1)).all(),  # nan is neither
+            "t is in [0, 1]",
+            lambda: f"{t.tolist()}" if t is not None else "",
         )
         self.contract.require(
             at is None or (at.shape == xt.shape and at.dtype == torch.bool),
@@ -93,13 +144,14 @@ class _Subject:
     start: Tensor
     length: int = _LENGTH
 
-    def states(self, rows: range, seed: int = 0) -> list[Generation]:
+    def states(self, rows: range, seed: int = 0, *, cache: bool = True) -> list[Generation]:
         """Every state of the generation of these rows."""
+        start = self.start[rows.start : rows.stop]
         network = _Network(
             contract=self.contract,
             vocab=self.vocab,
             denoiser=HashDenoiser(self.vocab.size, length=_LENGTH),
-            rows=len(rows),
+            start=start,
             length=self.length,
         )
         context = SamplerContext(
@@ -110,17 +162,23 @@ class _Subject:
             device=torch.device("cpu"),
             length=self.length,
             some_rows=network.some_rows,
+            new_cache=network.new_cache if cache else no_cache,
         )
-        start = self.start[rows.start : rows.stop].clone()
-        states = list(self.sampler.generate(start, context))
-        untouched = torch.equal(start, self.start[rows.start : rows.stop])
+        given, states = start.clone(), []
+        for state in self.sampler.generate(given, context):
+            states.append(state)
+            self.contract.require(
+                state.network_evaluations == network.calls,
+                "network_evaluations counts the calls up to each state",
+                f"{state.network_evaluations} stated at step {state.step}, {network.calls} made",
+            )
+        untouched = torch.equal(given, start)
         self.contract.require(untouched, "generate leaves its argument alone", "it was changed")
         self.contract.require(states, "generate yields every state", "none")
-        self.contract.require(
-            states[-1].network_evaluations == network.calls,
-            "network_evaluations counts the calls",
-            f"{states[-1].network_evaluations} stated, {network.calls} made",
-        )
+        if network.caches:
+            plain = self.states(rows, seed, cache=False)[-1].tokens
+            same = torch.equal(states[-1].tokens, plain)
+            self.contract.require(same, "a cache changes no text", "another one without it")
         return states
 
 
@@ -158,10 +216,11 @@ def check_sampler(sampler: Sampler | Any, *, noise_schedule: NoiseSchedule | Non
         _check_states(subject, states)
         _check_batches(subject, states[-1].tokens, seed)
     if getattr(sampler, "any_length", False):  # it says so: rows longer than the network knows
-        subject = evolve(subject, length=_LENGTH - 5)
-        states = subject.states(range(_ROWS))
-        _check_states(subject, states)
-        _check_batches(subject, states[-1].tokens, 0)
+        for length in _SHORTER:
+            shorter = evolve(subject, length=length)
+            states = shorter.states(range(_ROWS))
+            _check_states(shorter, states)
+        _check_batches(shorter, states[-1].tokens, 0)
     contract.require(
         generator.untouched(), "randomness comes from context.uniform alone", "torch's own was used"
     )
@@ -205,6 +264,8 @@ def _check_log_p(subject: _Subject, state: Generation) -> None:
     contract.require(bool((log_p <= 0).all()), "log_p is never positive", f"{float(log_p.max())}")
     plain = not log_p[visible].any()
     contract.require(plain, "log_p is 0 at tokens visible from the start", "it is not")
+    early = log_p[state.tokens == subject.vocab.mask_id].any()
+    contract.require(not early, "log_p is 0 where a mask still is", f"not at step {state.step}")
 
 
 def _check_batches(subject: _Subject, whole: Tensor, seed: int) -> None:

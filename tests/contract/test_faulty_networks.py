@@ -14,7 +14,7 @@ from mdmkit.builtin.denoisers import Dit
 from mdmkit.builtin.denoisers.cache import KeyValueCache
 from mdmkit.builtin.denoisers.dit import DitNetwork
 from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
-from mdmkit.builtin.samplers import Ancestral, Cached
+from mdmkit.builtin.samplers import Ancestral, AutoregressiveSampler, Cached
 from mdmkit.testing import CHECKS, ContractError
 from mdmkit.values import Attention, Bound, Generation
 
@@ -137,6 +137,19 @@ class StartsAgain(DitNetwork):
 @frozen(kw_only=True)
 class ForgetsPositions(FaultyDit):
     network = StartsAgain
+
+
+class Halves(DitNetwork):
+    def forward(self, tokens: Tensor, *, attention: Attention, **kwargs: Any) -> Tensor:
+        h = super().forward(tokens, attention=attention, **kwargs)
+        rough = attention.cache is not None and torch.is_autocast_enabled("cpu")
+        return h / 2 if rough else h
+
+
+@fault("mdmkit_denoisers", "bf16 logits are near those of the whole text")
+@frozen(kw_only=True)
+class CachesRoughly(FaultyDit):
+    network = Halves
 
 
 # --- objectives
@@ -312,7 +325,8 @@ class SaysMask:
 @frozen(kw_only=True)
 class SkipsStates(Ancestral):
     def generate(self, tokens: Tensor, context: Any) -> Any:
-        yield from list(Ancestral(steps=4).generate(tokens, context))[1::2]
+        states = Ancestral(steps=4).generate(tokens, context)
+        yield from (state for state in states if state.step % 2 == 0)
 
 
 @fault("mdmkit_samplers", "go through context.logits_of")
@@ -328,6 +342,88 @@ class ShowsSomeRows(Ancestral):
 class ShowsTooMuch(Ancestral):
     steps: int = 4
     any_length: ClassVar[bool] = True
+
+
+@fault("mdmkit_samplers", "shown context.length tokens at most")
+@frozen(kw_only=True)
+class ShowsSeven(AutoregressiveSampler):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        yield from super().generate(tokens, evolve(context, length=7))
+
+
+@fault("mdmkit_samplers", "up to each state")
+@frozen(kw_only=True)
+class CountsAtTheEnd(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        states = list(Ancestral(steps=4).generate(tokens, context))
+        yield from states
+
+
+@fault("mdmkit_samplers", "log_p is 0 where a mask still is")
+@frozen(kw_only=True)
+class ScoresMasks(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        for state in Ancestral(steps=4).generate(tokens, context):
+            early = (state.tokens == context.vocab.mask_id).double()
+            yield evolve(state, log_p=state.log_p - early)
+
+
+def seen_through(change: Any) -> Any:
+    """A sampler's calls, changed on their way to the network."""
+
+    def through(context: Any) -> Any:
+        def logits(xt: Tensor, t: Any, attention: Attention, at: Any = None) -> Tensor:
+            return context.logits(*change(context, xt, t, attention), at)
+
+        return evolve(context, logits=logits)
+
+    return through
+
+
+@fault("mdmkit_samplers", "t is in [0, 1]")
+@frozen(kw_only=True)
+class TellsPercent(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        percent = seen_through(lambda _, xt, t, attention: (xt, t * 100, attention))
+        yield from super().generate(tokens, percent(context))
+
+
+@fault("mdmkit_samplers", "t [B] of floats")
+@frozen(kw_only=True)
+class TellsWholeNumbers(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        whole = seen_through(lambda _, xt, t, attention: (xt, t.long(), attention))
+        yield from super().generate(tokens, whole(context))
+
+
+@fault("mdmkit_samplers", "shown the rows that it was asked for")
+@frozen(kw_only=True)
+class AsksForOtherRows(Ancestral):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        def others(rows: Tensor) -> Any:
+            return context.logits_of((rows + 1) % len(tokens))
+
+        yield from Cached(steps=4).generate(tokens, evolve(context, some_rows=others))
+
+
+@fault("mdmkit_samplers", "a cache changes no text")
+@frozen(kw_only=True)
+class ForgetsItsCache(AutoregressiveSampler):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        def empty(context: Any, xt: Tensor, t: Any, attention: Attention) -> Any:
+            return xt, t, evolve(attention, cache=context.new_cache(len(xt), 12))
+
+        yield from super().generate(tokens, seen_through(empty)(context))
+
+
+@fault("mdmkit_samplers", "no more than it has room for")
+@frozen(kw_only=True)
+class MakesTooLittleRoom(AutoregressiveSampler):
+    def generate(self, tokens: Tensor, context: Any) -> Any:
+        def small(rows: int, length: int) -> Any:
+            return context.new_cache(rows, length - 1)
+
+        yield from super().generate(tokens, evolve(context, new_cache=small))
 
 
 @pytest.mark.parametrize(("hook", "cls", "clause"), FAULTS)

@@ -26,7 +26,10 @@ class AutoregressiveSampler(Choosing):
     in front, whenever that length is full.
     """
 
-    cache: bool = option(True, doc="keep keys and values, where the denoiser supports it")
+    cache: bool = option(
+        True,
+        doc="keep keys and values, where the denoiser supports it; the same text, up to rounding",
+    )
     prediction: ClassVar[Prediction] = "next_token"
     any_length: ClassVar[bool] = True
 
