@@ -88,16 +88,14 @@ def summary(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def picture(path: Path, points: list[dict[str, Any]]) -> None:
     """The judge's NLL and the entropy against the steps, with real text as a line."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from mdmkit.report.comparison_figure import COLOURS
+    from mdmkit.report.figure_style import COLOURS, file_of, styled
 
     rows = summary(points)
     names = {"generative_nll": "judge's NLL of generated text (nats per token)",
              "unigram_entropy": "unigram entropy of a text (nats)"}  # fmt: skip
-    with mpl.rc_context({"svg.hashsalt": "mdmkit", "font.size": 9, "axes.spines.top": False,
-                         "axes.spines.right": False}):  # fmt: skip
+    with styled():
         figure = Figure(figsize=(9, 3.8))
         figure.set_layout_engine("constrained")
         for axes, (name, title) in zip(figure.subplots(1, 2), names.items(), strict=True):
@@ -116,7 +114,7 @@ def picture(path: Path, points: list[dict[str, Any]]) -> None:
             axes.set_xlabel("training steps")
             axes.set_title(title, fontsize=9)
             axes.legend(frameon=False)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        path.write_bytes(file_of(figure, path.suffix.removeprefix(".")))
 
 
 def main() -> None:

@@ -1,20 +1,18 @@
 """The picture of a comparison, by matplotlib: curves on the left, speed-ups on the right.
 
-The colours are those of Okabe and Ito, which people with the common kinds of colour blindness can
-tell apart; beyond seven methods the dashes change as well.
+Beyond seven methods the dashes change as well as the colours.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from mdmkit.comparison.results import Comparison, MethodResult
 from mdmkit.comparison.speed import Ratio
+from mdmkit.report.figure_style import COLOURS, colour, file_of, styled
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 UNIT = "validation NELBO (nats per token)"
 _MARKERS = "osD^vPX"
@@ -27,11 +25,9 @@ def picture(found: Comparison, kind: str) -> bytes:
         found: what is drawn.
         kind: ``svg`` or ``png``.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.hashsalt": "mdmkit", "font.size": 9, "axes.spines.top": False,
-                         "axes.spines.right": False}):  # fmt: skip
+    with styled():
         both = bool(found.speed_ups)
         rows = len(found.speed_ups)
         figure = Figure(figsize=(10 if both else 6.5, max(4.2, 1.2 + 0.22 * rows)))
@@ -42,15 +38,7 @@ def picture(found: Comparison, kind: str) -> bytes:
         else:
             left = figure.subplots()
         _draw_curves(left, found)
-        held = io.BytesIO()
-        dated = {"Date": None} if kind == "svg" else None
-        figure.savefig(held, format=kind, dpi=160, metadata=dated)
-    return held.getvalue()
-
-
-def colour(number: int) -> str:
-    """The colour of a method by its number."""
-    return COLOURS[number % len(COLOURS)]
+        return file_of(figure, kind)
 
 
 def view(found: Comparison) -> tuple[float, float]:

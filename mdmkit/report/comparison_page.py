@@ -11,7 +11,8 @@ from rich.console import Console
 
 from mdmkit.comparison.results import Comparison, MethodResult
 from mdmkit.report.comparison import print_comparison
-from mdmkit.report.comparison_figure import UNIT, colour, view
+from mdmkit.report.comparison_figure import UNIT, view
+from mdmkit.report.figure_style import colour
 
 _AXES = {
     "steps": "optimizer steps",

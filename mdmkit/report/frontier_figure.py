@@ -6,13 +6,12 @@ the steps, and the steps on the right. Real text is a star.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from mdmkit.comparison.frontier import Frontier
 from mdmkit.comparison.generated_text import ENTROPY, NLL, GeneratedText
-from mdmkit.report.comparison_figure import colour
+from mdmkit.report.figure_style import colour, file_of, styled
 from mdmkit.values import Measurement
 
 MARKERS = "osD^vPXd"
@@ -26,21 +25,16 @@ def picture(found: Frontier, kind: str) -> bytes:
         found: what is drawn.
         kind: ``svg`` or ``png``.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.hashsalt": "mdmkit", "font.size": 9, "axes.spines.top": False,
-                         "axes.spines.right": False}):  # fmt: skip
+    with styled():
         figure = Figure(figsize=(10, 4.6))
         figure.set_layout_engine("constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         _draw_entropy(left, found)
         _draw_calls(right, found)
         _legend(figure, found)
-        held = io.BytesIO()
-        dated = {"Date": None} if kind == "svg" else None
-        figure.savefig(held, format=kind, dpi=160, metadata=dated)
-    return held.getvalue()
+        return file_of(figure, kind)
 
 
 def as_trained(texts: Sequence[GeneratedText]) -> list[GeneratedText]:

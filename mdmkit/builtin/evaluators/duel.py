@@ -16,7 +16,7 @@ from mdmkit.builtin.evaluators.likelihood import (
     documents_of,
     measurements,
 )
-from mdmkit.builtin.evaluators.pairs import Deal, evenly_spaced
+from mdmkit.builtin.evaluators.pairs import Deal, blocks_to_measure
 from mdmkit.builtin.orders import ORDERS, Order
 from mdmkit.diffusion import mask_tokens, masked_logits, scattered, time_at_mask_rate
 from mdmkit.errors import DataError, MdmkitError, RecipeError
@@ -68,13 +68,7 @@ class Duel:
         if context.prediction != "masked":
             raise RecipeError(f"duel: {_WRONG_NETWORK}")
         source = context.blocks(self.split)
-        blocks = evenly_spaced(len(source), self.blocks)
-        if len(blocks) < 2:
-            raise DataError(
-                f"duel: {len(blocks)} of the {len(source)} blocks of split {self.split!r} are "
-                "to be measured; expected at least 2, for there is no standard error of one "
-                "(more text, a shorter data.length, or another number of blocks)"
-            )
+        blocks = blocks_to_measure(source, self.blocks, evaluator="duel", split=self.split)
         table = PairTable(len(blocks), sync_on_compute=context.world_size > 1)
         return LiveDuel(
             options=self,

@@ -17,7 +17,7 @@ from mdmkit.builtin.evaluators.likelihood import (
     documents_of,
     ratio_of_sums,
 )
-from mdmkit.builtin.evaluators.pairs import Deal, PairDraws, evenly_spaced
+from mdmkit.builtin.evaluators.pairs import Deal, PairDraws, blocks_to_measure
 from mdmkit.builtin.evaluators.step_counts import curve_weights, spread_counts
 from mdmkit.diffusion import (
     mask_tokens,
@@ -95,13 +95,7 @@ class FewStep:
         if context.prediction != "masked":
             raise RecipeError(_WRONG_NETWORK)
         source = context.blocks(self.split)
-        blocks = evenly_spaced(len(source), self.blocks)
-        if len(blocks) < 2:
-            raise DataError(
-                f"few_step: {len(blocks)} of the {len(source)} blocks of split {self.split!r} are "
-                "to be measured; expected at least 2, for there is no standard error of one "
-                "(more text, a shorter data.length, or another number of blocks)"
-            )
+        blocks = blocks_to_measure(source, self.blocks, evaluator="few_step", split=self.split)
         looks = looks_of(min(self.points, max(context.length, 2)), self.direct)
         pairs = len(blocks) * len(looks)
         table = PairTable(pairs, sync_on_compute=context.world_size > 1)

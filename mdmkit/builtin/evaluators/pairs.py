@@ -11,7 +11,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from mdmkit.protocols import Draws, Stratification
+from mdmkit.errors import DataError
+from mdmkit.protocols import BlockSource, Draws, Split, Stratification
 
 MakeDraws = Callable[[int, int, Tensor, int], Draws]
 
@@ -95,6 +96,27 @@ def evenly_spaced(total: int, wanted: int) -> Tensor:
     """`wanted` of the numbers 0..total − 1, evenly spaced; all of them where wanted is 0."""
     count = min(wanted, total) if wanted else total
     return torch.arange(count) * total // max(count, 1)
+
+
+def blocks_to_measure(source: BlockSource, wanted: int, *, evaluator: str, split: Split) -> Tensor:
+    """The blocks that an evaluator looks at, ``[N]`` int64 and evenly spaced.
+
+    Args:
+        source: the split.
+        wanted: how many; 0: all.
+        evaluator, split: for the message.
+
+    Raises:
+        DataError: where there are fewer than the two that an error needs.
+    """
+    blocks = evenly_spaced(len(source), wanted)
+    if len(blocks) < 2:
+        raise DataError(
+            f"{evaluator}: {len(blocks)} of the {len(source)} blocks of split {split!r} are to be "
+            "measured; expected at least 2, for there is no standard error of one (more text, a "
+            "shorter data.length, or another number of blocks)"
+        )
+    return blocks
 
 
 @frozen(kw_only=True)

@@ -19,7 +19,7 @@ from mdmkit.builtin.evaluators.likelihood import (
 from mdmkit.builtin.evaluators.nelbo.designs import DESIGNS, Design
 from mdmkit.builtin.evaluators.nelbo.errors import error_of_draws
 from mdmkit.builtin.evaluators.nelbo.neighbours import NeighbourCounts, count_neighbours
-from mdmkit.builtin.evaluators.pairs import Deal, evenly_spaced
+from mdmkit.builtin.evaluators.pairs import Deal, blocks_to_measure
 from mdmkit.errors import DataError, MdmkitError, RecipeError
 from mdmkit.options import option
 from mdmkit.protocols import BlockSource, EvaluationContext, Split
@@ -80,13 +80,7 @@ class Nelbo:
         for problem in self.check():
             raise RecipeError(f"nelbo: {problem}")
         source = context.blocks(self.split)
-        blocks = evenly_spaced(len(source), self.blocks)
-        if len(blocks) < 2:
-            raise DataError(
-                f"nelbo: {len(blocks)} of the {len(source)} blocks of split {self.split!r} are "
-                "to be measured; expected at least 2, for there is no standard error of one "
-                "(more text, a shorter data.length, or another number of blocks)"
-            )
+        blocks = blocks_to_measure(source, self.blocks, evaluator="nelbo", split=self.split)
         exact = context.objective.exact
         design = DESIGNS["count" if exact else self.estimator]
         live = LiveNelbo(
