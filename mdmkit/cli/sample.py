@@ -133,7 +133,8 @@ def sample_run(
         )
     if out is not None:
         write_samples(out, samples)
-        typer.echo(f"{out}: {len(samples)} texts written", err=True)
+        texts = "1 text" if len(samples) == 1 else f"{len(samples)} texts"
+        typer.echo(f"{out}: {texts} written", err=True)
     if as_json:
         print_json([attrs.asdict(text) for text in samples])
     elif out is None:

@@ -80,7 +80,8 @@ class Session:
                 progress(len(done), len(self.wanted))
         seconds = time.perf_counter() - begun
         notify(
-            f"{len(done)} texts: {tokens:,} tokens generated in {seconds:.2f} s "
+            f"{len(done)} text{'' if len(done) == 1 else 's'}: {tokens:,} tokens generated in "
+            f"{seconds:.2f} s "
             f"({tokens / seconds:,.0f} tokens/s), {calls:,} network calls"
         )
         return [done[place] for place in sorted(done)]
