@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_sample_writes_a_new_file_and_never_over_an_old_one(runs, capsys, tmp_pa
     out, err = said(capsys, *arguments)
     assert out == ""
     assert "2 texts written" in err
+    assert re.search(r"^2 texts: 16 tokens generated in .* tokens/s\), 2 network calls$", err, re.M)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [len(line["ids"]) for line in lines] == [8, 8]
     before = path.read_bytes()
