@@ -1,16 +1,18 @@
 """By what is the length of a gap best chosen? Cut out of held-out text, it is to be found again.
 
-    python benchmarks/gap_lengths.py RUN [--windows 200] [--temperature 1.0]
+    python benchmarks/gap_lengths.py runs/bell-1-... > benchmarks/results/gap_lengths.json
 
 Every window has a span of 2 to 9 tokens between 16 tokens on either side. All eight lengths are
-tried: each is filled by the ancestral sampler and scored in five ways, with the same masks. Printed
-for each score: how often the right length has the lowest, how far off the lowest is, and in which
+tried: each is filled by the ancestral sampler and scored in five ways, with the same masks. For
+each score: how often the right length has the lowest, how far off the lowest is, and in which
 direction.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,11 +20,11 @@ from torch import Tensor
 from mdmkit.builtin.samplers import Ancestral
 from mdmkit.diffusion import uniform_subset
 from mdmkit.draws import StepDraws, generator
+from mdmkit.environment import environment
 from mdmkit.evaluation.infilling.frames import Frame, Start
 from mdmkit.evaluation.infilling.templates import Gap
 from mdmkit.evaluation.run import TrainedRun, find_run, open_trained
-from mdmkit.generation import last
-from mdmkit.values import Batch
+from mdmkit.values import Batch, Generation
 
 AROUND, SHORTEST, LONGEST = 16, 2, 9
 SCORES = (
@@ -38,12 +40,30 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run")
     parser.add_argument("--windows", type=int, default=200)
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[1.0, 0.5])
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--draws", type=int, default=32)
     asked = parser.parse_args()
     run = open_trained(find_run(asked.run))
-    sampler = Ancestral(steps=asked.steps, temperature=asked.temperature)
+    found = {
+        f"{temperature:g}": {
+            score: summary(torch.tensor(off).double())
+            for score, off in measure(run, temperature, asked).items()
+        }
+        for temperature in asked.temperatures
+    }
+    plain = {
+        "options": {**vars(asked), "run": Path(asked.run).name},
+        "facts": run.facts,
+        "environment": environment(run.device),
+        "temperatures": found,
+    }
+    print(json.dumps(plain, indent=1))
+
+
+def measure(run: TrainedRun, temperature: float, asked: argparse.Namespace) -> dict[str, list[int]]:
+    """By how many tokens each score is off, window by window."""
+    sampler = Ancestral(steps=asked.steps, temperature=temperature)
     source, blocks = generator("gap lengths"), run.blocks("validation")
     rows = torch.randperm(len(blocks), generator=source)[: asked.windows]
     off: dict[str, list[int]] = {score: [] for score in SCORES}
@@ -59,12 +79,12 @@ def main() -> None:
         for (length,) in frame.lengths():
             start = frame.start((length,), run.tokenizer.vocab.mask_id)
             states = run.generate(sampler, torch.tensor([start.ids]), rows=[number], seed=0)
-            tried.append(scores(run, start, last(states).tokens.cpu(), asked.draws, number))
+            tried.append(
+                scores(run, start, Generation.last_of(states).tokens.cpu(), asked.draws, number)
+            )
         for score, best in zip(SCORES, torch.tensor(tried).argmin(0).tolist(), strict=True):
             off[score].append(SHORTEST + best - size)
-    print(f"{len(rows)} windows, {vars(asked)}")
-    for score, found in off.items():
-        print(f"{score:28}{summary(torch.tensor(found).double())}")
+    return off
 
 
 def scores(run: TrainedRun, start: Start, filled: Tensor, draws: int, number: int) -> list[float]:
@@ -97,18 +117,13 @@ def nelbo(
     return (nll.where(mask, 0.0).sum(-1) * scored.sum() / count).mean().item()
 
 
-def summary(off: Tensor) -> str:
-    n = len(off)
-    exact = (off == 0).double()
-    shown = {
-        "exact": exact,
-        "distance": off.abs(),
-        "bias": off,
-    }
-    return "  ".join(
-        f"{name} {values.mean():+.3f} ± {values.std() / n**0.5:.3f}"
+def summary(off: Tensor) -> dict[str, dict[str, float]]:
+    """Share of the right length, mean distance and mean error, each with its standard error."""
+    shown = {"exact": (off == 0).double(), "distance": off.abs(), "bias": off}
+    return {
+        name: {"value": float(values.mean()), "stderr": float(values.std() / len(off) ** 0.5)}
         for name, values in shown.items()
-    )
+    }
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from typing import Any
 from mdmkit.builtin.evaluators.generation import GenerativePerplexity, Judge
 from mdmkit.builtin.samplers import AutoregressiveSampler, Cached
 from mdmkit.environment import environment
+from mdmkit.evaluation.contexts import trained_context
 from mdmkit.evaluation.driver import run_evaluation
-from mdmkit.evaluation.evaluate import evaluation_context
 from mdmkit.evaluation.run import find_run, open_trained
 from mdmkit.validation_log import read_validation
 
@@ -32,16 +32,7 @@ SHOWN = ("generative_nll", "unigram_entropy", "rep_4", "distinct_2", "generative
 def measure(directory: Path, step: int, options: argparse.Namespace) -> dict[str, Any]:
     """The numbers of one checkpoint."""
     opened = open_trained(directory, checkpoint=step)
-    context = evaluation_context(
-        opened.recipe,
-        opened.live,
-        opened.tokenizer,
-        call=opened.call,
-        blocks=opened.blocks,
-        device=opened.device,
-        batch_size=options.batch_size,
-        runs_dir=directory.parent,
-    )
+    context = trained_context(opened, batch_size=options.batch_size)
     masked = context.prediction == "masked"
     sampler = Cached(steps=options.steps) if masked else AutoregressiveSampler()
     evaluator = GenerativePerplexity(

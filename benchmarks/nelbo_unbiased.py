@@ -26,7 +26,7 @@ from torch import Tensor
 from mdmkit.builtin.evaluators.nelbo.neighbours import count_neighbours
 from mdmkit.builtin.evaluators.pairs import evenly_spaced
 from mdmkit.environment import environment
-from mdmkit.evaluation.evaluate import evaluation_context
+from mdmkit.evaluation.contexts import trained_context
 from mdmkit.evaluation.run import open_trained
 from mdmkit.files import write_json
 from mdmkit.protocols import EvaluationContext
@@ -66,15 +66,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     opened = open_trained(asked.run, precision="fp32")
-    context = evaluation_context(
-        opened.recipe,
-        opened.live,
-        opened.tokenizer,
-        call=opened.call,
-        blocks=opened.blocks,
-        device=opened.device,
-        batch_size=250,
-    )
+    context = trained_context(opened, batch_size=250)
     source = opened.blocks("validation")
     tokens = source.batch(evenly_spaced(len(source), asked.texts)).tokens
     maskable = torch.zeros(tokens.shape, dtype=torch.bool)

@@ -39,7 +39,7 @@ from mdmkit.builtin.evaluators.nelbo.rounds import Round, estimates
 from mdmkit.builtin.evaluators.pairs import Deal, evenly_spaced
 from mdmkit.diffusion import uniform_subset
 from mdmkit.environment import environment
-from mdmkit.evaluation.evaluate import evaluation_context
+from mdmkit.evaluation.contexts import trained_context
 from mdmkit.evaluation.run import open_trained
 from mdmkit.files import write_json
 from mdmkit.protocols import EvaluationContext
@@ -212,15 +212,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     opened = open_trained(asked.run)
-    context = evaluation_context(
-        opened.recipe,
-        opened.live,
-        opened.tokenizer,
-        call=opened.call,
-        blocks=opened.blocks,
-        device=opened.device,
-        batch_size=256,
-    )
+    context = trained_context(opened, batch_size=256)
     source = opened.blocks(asked.split)
     blocks = evenly_spaced(len(source), asked.blocks)
     text = source.batch(blocks)

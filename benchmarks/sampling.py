@@ -28,12 +28,12 @@ from mdmkit.builtin.denoisers.dit import Dit
 from mdmkit.builtin.schedules import Linear
 from mdmkit.environment import environment
 from mdmkit.evaluation.run import find_run, open_trained
-from mdmkit.generation import LiveGenerate, last, masks
+from mdmkit.generation import LiveGenerate
 from mdmkit.network import InferenceCall, Root, choose_device
 from mdmkit.protocols import Prediction
 from mdmkit.recipe import load_recipe
 from mdmkit.training.parallel import blocks_of, compile_blocks
-from mdmkit.values import Vocabulary
+from mdmkit.values import Generation, Vocabulary
 
 MASKED = [
     {"use": "ancestral", "steps": 32},
@@ -132,13 +132,13 @@ def wait(device: torch.device) -> None:
 def timed(generate: LiveGenerate, sampler: Any, options: argparse.Namespace) -> dict[str, Any]:
     counting = Counting(generate.call)
     counted = attrs.evolve(generate, call=counting)
-    start = masks(options.rows, options.length, generate.vocab)
+    start = torch.full((options.rows, options.length), generate.vocab.mask_id)
     seconds: list[float] = []
     for repeat in range(options.repeats + 1):
         counting.rows = 0
         wait(generate.device)
         begun = time.perf_counter()
-        state = last(counted(sampler, start, rows=range(options.rows), seed=0))
+        state = Generation.last_of(counted(sampler, start, rows=range(options.rows), seed=0))
         wait(generate.device)
         if repeat:
             seconds.append(time.perf_counter() - begun)

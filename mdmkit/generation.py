@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import torch
 from attrs import frozen
@@ -12,6 +12,7 @@ from torch import Tensor
 from mdmkit.draws import RowStreams
 from mdmkit.errors import PluginError
 from mdmkit.protocols import (
+    CachingDenoiser,
     Denoiser,
     NetworkCall,
     NoiseSchedule,
@@ -102,21 +103,8 @@ class LiveGenerate:
         made: list[object] = []
 
         def make(denoiser: Denoiser) -> Tensor:
-            made.append(denoiser.new_cache(rows, length))  # type: ignore[attr-defined]  # "cache"
+            made.append(cast("CachingDenoiser", denoiser).new_cache(rows, length))
             return torch.zeros(())  # what is called must return a tensor
 
         self.call(make)
         return made[0]
-
-
-def last(states: Iterator[Generation]) -> Generation:
-    """The last of the states; the others are let go at once."""
-    (state,) = deque(states, maxlen=1)
-    return state
-
-
-def masks(n: int, length: int, vocab: Vocabulary, prompt_ids: Sequence[int] = ()) -> Tensor:
-    """``[n, length]`` masks, with the prompt in front of each."""
-    start = torch.full((n, length), vocab.mask_id)
-    start[:, : len(prompt_ids)] = torch.tensor(list(prompt_ids), dtype=torch.int64)
-    return start

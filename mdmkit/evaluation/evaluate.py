@@ -4,45 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 from attrs import frozen
 
 from mdmkit.data.cache import Notify, ignore
-from mdmkit.draws import StepDraws
 from mdmkit.environment import environment
 from mdmkit.errors import PluginError, RecipeError
+from mdmkit.evaluation.contexts import trained_context
 from mdmkit.evaluation.driver import Result, measure, run_evaluation
-from mdmkit.evaluation.generate import rows_at_once
-from mdmkit.evaluation.inference import live_generate
-from mdmkit.evaluation.other_run import other_run
-from mdmkit.evaluation.run import (
-    find_run,
-    open_trained,
-    read_recipe,
-    weights_facts,
-)
+from mdmkit.evaluation.run import find_run, open_trained, read_recipe
 from mdmkit.files import explained, write_json
-from mdmkit.network import Live
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.problems import dotted
-from mdmkit.protocols import BlockSource, Draws, EvaluationContext, NetworkCall, Split, Tokenizer
+from mdmkit.protocols import BlockSource, EvaluationContext, Split
 from mdmkit.recipe import Recipe, dump_recipe
 from mdmkit.training.distributed import open_world, rank_zero_first
 from mdmkit.values import BlockTable, Measurement
-
-__all__ = [
-    "Validation",
-    "evaluate",
-    "evaluate_live",
-    "evaluation_context",
-    "validate",
-    "weights_facts",
-]
 
 TABLES = ("evaluators", "sampler")
 Progress = Callable[[str, int, int], object]
@@ -139,20 +119,13 @@ def evaluate(
             with rank_zero_first(world):
                 return opened.blocks(split)
 
-        context = evaluation_context(
-            opened.recipe,
-            opened.live,
-            opened.tokenizer,
-            call=opened.call,
+        context = trained_context(
+            opened,
             blocks=blocks,
-            device=opened.device,
             rank=world.rank,
             world_size=world.size,
             batch_size=batch_size,
             seed=seed,
-            runs_dir=directory.parent,
-            notify=opened.notify,
-            cache_dir=cache_dir,
         )
         return evaluate_live(
             opened.recipe,
@@ -163,62 +136,6 @@ def evaluate(
             progress=progress if world.rank == 0 else None,
             catalogue=catalogue,
         )
-
-
-def evaluation_context(
-    recipe: Recipe,
-    live: Live,
-    tokenizer: Tokenizer,
-    *,
-    call: NetworkCall,
-    blocks: Callable[[Split], BlockSource],
-    device: torch.device,
-    rank: int = 0,
-    world_size: int = 1,
-    batch_size: int | None = None,
-    seed: int = 0,
-    runs_dir: str | Path | None = None,
-    notify: Notify = ignore,
-    cache_dir: Path | None = None,
-) -> EvaluationContext:
-    """What evaluators get, from the parts of a run.
-
-    Args:
-        recipe: the run's.
-        live: its live components.
-        tokenizer: its tokenizer.
-        call: runs a function of the denoiser, with the weights that are to be measured.
-        blocks: opens a split.
-        device: where the network lives.
-        rank, world_size: this process among those that evaluate.
-        batch_size: rows a network call; as in training by default.
-        seed: of the evaluation.
-        runs_dir: the folder in which other runs are looked for.
-        notify: is told of them what takes long, and what is damaged.
-        cache_dir: where their tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
-    """
-    opener = partial(
-        other_run, runs_dir=runs_dir, device=device, notify=notify, cache_dir=cache_dir
-    )
-    return EvaluationContext(
-        call=call,
-        objective=live.objective,
-        prediction=recipe.objective.prediction,
-        noise_schedule=live.noise_schedule,
-        tokenizer=tokenizer,
-        sampler=recipe.sampler,
-        blocks=blocks,
-        draws=_draws,
-        generate=live_generate(recipe, tokenizer.vocab, live.noise_schedule, call, device),
-        open_run=cache(opener),
-        batch_size=batch_size or rows_at_once(recipe),
-        length=recipe.data.length,
-        device=device,
-        rank=rank,
-        world_size=world_size,
-        seed=seed,
-        trained_length=recipe.data.length,
-    )
 
 
 def evaluate_live(
@@ -311,10 +228,6 @@ def validate(recipe: Recipe, context: EvaluationContext) -> Validation:
         table=live.by_pair(),
         provenance=found.provenance,
     )
-
-
-def _draws(seed: int, step: int, rows: torch.Tensor, global_rows: int) -> Draws:
-    return StepDraws(seed=seed, step=step, rows=rows, global_rows=global_rows)
 
 
 def labelled(progress: Progress | None, label: str) -> Callable[[int, int], object] | None:

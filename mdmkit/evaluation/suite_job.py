@@ -9,10 +9,10 @@ from typing import Any
 import attrs
 from attrs import frozen
 
+from mdmkit.evaluation.contexts import trained_context
 from mdmkit.evaluation.driver import Result, measure
 from mdmkit.evaluation.evaluate import (
     Progress,
-    evaluation_context,
     labelled,
     with_circumstances,
 )
@@ -108,20 +108,8 @@ class SuiteJob:
             RecipeError: where they do not fit.
         """
         whole = resolve(applicable(suite, trained.recipe), trained.recipe)
-        context = evaluation_context(
-            trained.recipe,
-            trained.live,
-            trained.tokenizer,
-            call=trained.call,
-            blocks=trained.blocks,
-            device=trained.device,
-            rank=world.rank,
-            world_size=world.size,
-            batch_size=batch_size,
-            seed=seed,
-            runs_dir=trained.directory.parent,
-            notify=trained.notify,
-            cache_dir=trained.cache_dir,
+        context = trained_context(
+            trained, rank=world.rank, world_size=world.size, batch_size=batch_size, seed=seed
         )
         settings = {
             "seed": seed,

@@ -13,6 +13,7 @@ Nothing here imports torch at run time.
 from __future__ import annotations
 
 from mdmkit.protocols.learning import (
+    CachingDenoiser,
     Checked,
     Denoiser,
     DenoiserOptions,
@@ -56,6 +57,7 @@ from mdmkit.protocols.text import (
 
 __all__ = [
     "BlockSource",
+    "CachingDenoiser",
     "Checked",
     "Corpus",
     "CountLaw",

@@ -41,6 +41,17 @@ class Denoiser(Protocol):
         """``h [..., D]`` to logits ``[..., V]``."""
 
 
+class CachingDenoiser(Denoiser, Protocol):
+    """A denoiser with ``cache`` among what it supports.
+
+    Called with ``Attention(causal=True, cache=...)`` it takes any number of tokens, which follow
+    those that the cache holds, and adds them to it.
+    """
+
+    def new_cache(self, rows: int, length: int) -> object:
+        """An empty cache for ``Attention.cache``, with room for so many rows and positions."""
+
+
 class DenoiserOptions(Protocol):
     """Options of a denoiser.
 

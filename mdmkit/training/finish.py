@@ -12,14 +12,11 @@ from attrs import frozen
 from safetensors.torch import save as to_safetensors
 
 from mdmkit.diffusion import time_at_mask_rate
+from mdmkit.evaluation.contexts import evaluation_context
 from mdmkit.evaluation.driver import Result
-from mdmkit.evaluation.evaluate import (
-    evaluate_live,
-    evaluation_context,
-    validate,
-    weights_facts,
-)
+from mdmkit.evaluation.evaluate import evaluate_live, validate
 from mdmkit.evaluation.generate import Sample, generate_samples
+from mdmkit.evaluation.run import weights_facts
 from mdmkit.files import GO_ON, explained, write_atomic
 from mdmkit.network import InferenceCall
 from mdmkit.protocols import EvaluationContext

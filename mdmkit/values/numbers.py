@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from attrs import frozen
 
@@ -81,6 +82,12 @@ class Generation:
     step: int
     network_evaluations: int
     log_p: Tensor | None = None
+
+    @classmethod
+    def last_of(cls, states: Iterable[Self]) -> Self:
+        """The last of the states; the others are let go at once."""
+        (state,) = deque(states, maxlen=1)
+        return state
 
 
 Metrics = Mapping[str, float | int]

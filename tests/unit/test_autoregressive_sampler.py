@@ -13,10 +13,9 @@ from mdmkit.builtin.samplers.autoregressive import AutoregressiveSampler
 from mdmkit.builtin.schedules import Linear
 from mdmkit.diffusion import masked_logits
 from mdmkit.generation import LiveGenerate
-from mdmkit.generation import last as final
 from mdmkit.network import InferenceCall, Root
 from mdmkit.testing.networks import randomize
-from mdmkit.values import Attention, Vocabulary
+from mdmkit.values import Attention, Generation, Vocabulary
 
 LENGTH = 7  # L of the small networks below
 
@@ -79,7 +78,7 @@ class Watched:
 
 
 def generated(generate: Any, sampler: Any, start: Tensor) -> Any:
-    return final(generate(sampler, start, rows=range(len(start)), seed=3))
+    return Generation.last_of(generate(sampler, start, rows=range(len(start)), seed=3))
 
 
 def test_the_log_probability_of_a_text_is_that_of_its_tokens():

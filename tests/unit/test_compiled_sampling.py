@@ -11,11 +11,11 @@ from torch._dynamo.testing import CompileCounter
 from mdmkit.builtin.denoisers.dit import Dit
 from mdmkit.builtin.samplers import Ancestral, Cached
 from mdmkit.builtin.schedules import Linear
-from mdmkit.generation import LiveGenerate, last, masks
+from mdmkit.generation import LiveGenerate
 from mdmkit.network import InferenceCall, Root
 from mdmkit.testing.networks import randomize
 from mdmkit.training.parallel import blocks_of, compile_blocks
-from mdmkit.values import Vocabulary
+from mdmkit.values import Generation, Vocabulary
 
 VOCAB = Vocabulary(size=7, mask_id=6)
 CPU = torch.device("cpu")
@@ -36,8 +36,10 @@ def test_a_network_is_compiled_once(sampler: Any, monkeypatch: pytest.MonkeyPatc
         device=CPU,
     )
 
+    start = torch.full((4, 6), VOCAB.mask_id)
+
     def texts() -> torch.Tensor:
-        return last(generate(sampler, masks(4, 6, VOCAB), rows=range(4), seed=0)).tokens
+        return Generation.last_of(generate(sampler, start, rows=range(4), seed=0)).tokens
 
     expected = texts()
     torch._dynamo.reset()

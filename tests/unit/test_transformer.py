@@ -46,24 +46,6 @@ def test_a_head_has_a_whole_even_number_of_features() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"cache": object()}, "new_cache"),
-        ({"causal": False}, "causal attention"),
-        ({"positions": torch.zeros(1, 4, dtype=torch.int64)}, "without document_ids"),
-        ({"rows": 2}, "for 2 rows"),
-        ({"length": 3}, "no room for 4"),
-    ],
-)
-def test_a_cache_that_does_not_fit_is_refused(wrong: dict[str, Any], words: str) -> None:
-    net = fresh()
-    cache = net.new_cache(wrong.pop("rows", 1), wrong.pop("length", 4))
-    asked = Attention(**{"causal": True, "cache": cache, **wrong})
-    with pytest.raises(ValueError, match=words):
-        net(tokens(1, 4), attention=asked)
-
-
-@pytest.mark.parametrize(
     ("options", "hidden"),
     [
         ({"width": 768, "heads": 12}, 2048),  # ⅔·4·768

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,11 +14,12 @@ from mdmkit.builtin.evaluators.likelihood import (
     bytes_of,
     documents_of,
     measurements,
+    require_measured,
 )
 from mdmkit.builtin.evaluators.pairs import Deal, blocks_to_measure
 from mdmkit.builtin.orders import ORDERS, Order
 from mdmkit.diffusion import mask_tokens, masked_logits, scattered, time_at_mask_rate
-from mdmkit.errors import DataError, MdmkitError, RecipeError
+from mdmkit.errors import RecipeError
 from mdmkit.options import option
 from mdmkit.protocols import BlockSource, Denoiser, EvaluationContext, Split
 from mdmkit.values import Batch, Measurement
@@ -75,12 +75,7 @@ class Duel:
             context=context,
             source=source,
             blocks=blocks,
-            deal=Deal(
-                pairs=len(blocks),
-                batch_size=context.batch_size,
-                rank=context.rank,
-                world_size=context.world_size,
-            ),
+            deal=Deal.of(len(blocks), context),
             table=table.to(context.device),
         )
 
@@ -161,14 +156,7 @@ class LiveDuel:
             MdmkitError: where the network's cross-entropies are not finite.
         """
         found = self.table.compute()
-        if not found.tokens.sum() > 0:
-            raise DataError(f"duel: no token of split {self.options.split!r} is scored")
-        if not math.isfinite(float(found.nats.sum())):
-            raise MdmkitError(
-                f"duel: the network's cross-entropies on split {self.options.split!r} are not "
-                "finite; its weights are damaged, or training diverged (a smaller "
-                "learning_rate.peak, or an earlier --checkpoint)"
-            )
+        require_measured("duel", self.options.split, found.nats, found.tokens)
         return measurements(
             "nll_per_token",
             found.nats,

@@ -16,6 +16,7 @@ from mdmkit.builtin.evaluators.likelihood import (
     bytes_of,
     documents_of,
     ratio_of_sums,
+    require_measured,
 )
 from mdmkit.builtin.evaluators.pairs import Deal, PairDraws, blocks_to_measure
 from mdmkit.builtin.evaluators.step_counts import curve_weights, spread_counts
@@ -25,7 +26,7 @@ from mdmkit.diffusion import (
     sum_by_row,
     time_at_mask_rate,
 )
-from mdmkit.errors import DataError, MdmkitError, RecipeError
+from mdmkit.errors import RecipeError
 from mdmkit.options import option
 from mdmkit.protocols import BlockSource, Denoiser, EvaluationContext, Split
 from mdmkit.values import Batch, Measurement
@@ -105,12 +106,7 @@ class FewStep:
             source=source,
             blocks=blocks,
             looks=looks,
-            deal=Deal(
-                pairs=pairs,
-                batch_size=context.batch_size,
-                rank=context.rank,
-                world_size=context.world_size,
-            ),
+            deal=Deal.of(pairs, context),
             table=table.to(context.device),
         )
 
@@ -204,14 +200,7 @@ class LiveFewStep:
             MdmkitError: where the network's cross-entropies are not finite.
         """
         curve, walked, tokens = self._found()
-        if not tokens.sum() > 0:
-            raise DataError(f"few_step: no token of split {self.options.split!r} is scored")
-        if not math.isfinite(float(curve.sum() + walked.sum())):
-            raise MdmkitError(
-                f"few_step: the network's cross-entropies on split {self.options.split!r} are not "
-                "finite; its weights are damaged, or training diverged (a smaller "
-                "learning_rate.peak, or an earlier --checkpoint)"
-            )
+        require_measured("few_step", self.options.split, torch.cat([curve, walked], dim=-1), tokens)
         lengths = tokens.long().tolist()
         weights = {
             length: curve_weights(

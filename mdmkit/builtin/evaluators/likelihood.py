@@ -10,7 +10,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from mdmkit.protocols import BlockSource
+from mdmkit.errors import DataError, MdmkitError
+from mdmkit.protocols import BlockSource, Split
 from mdmkit.values import Measurement
 
 _LARGEST = math.log(sys.float_info.max)
@@ -99,6 +100,27 @@ def measurements(
     if size is not None and size.sum() > 0:
         found["bits_per_byte"] = per(size, "bits/byte", 1 / math.log(2))
     return found
+
+
+def require_measured(evaluator: str, split: Split, nats: Tensor, tokens: Tensor) -> None:
+    """Refuse to make numbers of what is none.
+
+    Args:
+        evaluator, split: for the message.
+        nats, tokens: of each block.
+
+    Raises:
+        DataError: where no token is scored.
+        MdmkitError: where the network's cross-entropies are not finite.
+    """
+    if not tokens.sum() > 0:
+        raise DataError(f"{evaluator}: no token of split {split!r} is scored")
+    if not nats.isfinite().all():
+        raise MdmkitError(
+            f"{evaluator}: the network's cross-entropies on split {split!r} are not finite; its "
+            "weights are damaged, or training diverged (a smaller learning_rate.peak, or an "
+            "earlier --checkpoint)"
+        )
 
 
 def exponential(number: Measurement) -> Measurement:

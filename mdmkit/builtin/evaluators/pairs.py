@@ -6,13 +6,14 @@ N blocks, n draws of each, G = N·n pairs. Pair p is draw p mod n of the block a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from attrs import frozen
 from torch import Tensor
 
 from mdmkit.errors import DataError
-from mdmkit.protocols import BlockSource, Draws, Split, Stratification
+from mdmkit.protocols import BlockSource, Draws, EvaluationContext, Split, Stratification
 
 MakeDraws = Callable[[int, int, Tensor, int], Draws]
 
@@ -133,6 +134,16 @@ class Deal:
     batch_size: int
     rank: int
     world_size: int
+
+    @classmethod
+    def of(cls, pairs: int, context: EvaluationContext) -> Self:
+        """So many pairs among the ranks of an evaluation."""
+        return cls(
+            pairs=pairs,
+            batch_size=context.batch_size,
+            rank=context.rank,
+            world_size=context.world_size,
+        )
 
     def __len__(self) -> int:
         """Batches a rank."""

@@ -10,7 +10,8 @@ import torch
 
 from mdmkit.builtin.schedules import Linear
 from mdmkit.errors import CheckpointError, DataError, RecipeError
-from mdmkit.evaluation.evaluate import evaluate, evaluation_context, validate
+from mdmkit.evaluation.contexts import evaluation_context
+from mdmkit.evaluation.evaluate import evaluate, validate
 from mdmkit.evaluation.generate import sample
 from mdmkit.evaluation.run import find_run, open_trained
 

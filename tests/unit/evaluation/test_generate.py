@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from typing import ClassVar
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from mdmkit.builtin.samplers import Ancestral
 from mdmkit.builtin.schedules import Linear
 from mdmkit.errors import PluginError
-from mdmkit.generation import LiveGenerate, last, masks
+from mdmkit.generation import LiveGenerate
 from mdmkit.network import InferenceCall, Root
 from mdmkit.values import Generation
 
@@ -27,11 +28,12 @@ def tokens_of(sampler=None, *, n=8, length=LENGTH, seed=0, batch_size=8, prompt_
         length=LENGTH,
         device=CPU,
     )
-    start = masks(n, length, VOCAB, prompt_ids)
+    start = torch.full((n, length), MASK)
+    start[:, : len(prompt_ids)] = torch.tensor(prompt_ids, dtype=torch.int64)
     found = []
     for rows in torch.arange(n).split(batch_size):
         states = generate(sampler or Ancestral(steps=6), start[rows], rows=rows.tolist(), seed=seed)
-        found.append(last(states).tokens.cpu())
+        found.append(Generation.last_of(states).tokens.cpu())
     assert root.training  # as it was
     return torch.cat(found)
 
@@ -97,3 +99,16 @@ def test_a_sampler_that_breaks_its_contract_is_named(sampler, words):
 def test_rows_are_no_longer_than_the_sampler_can_fill():
     with pytest.raises(PluginError, match=f"Ancestral: it fills {LENGTH} tokens at most"):
         tokens_of(length=LENGTH + 1)
+
+
+def test_the_last_of_many_states_keeps_no_other():
+    kept = []
+
+    def states():
+        for step in range(5):
+            assert [ref() is None for ref in kept[:-2]] == [True] * max(step - 2, 0)
+            state = Generation(tokens=torch.zeros(1, 1), step=step, network_evaluations=0)
+            kept.append(weakref.ref(state))
+            yield state
+
+    assert Generation.last_of(states()).step == 4

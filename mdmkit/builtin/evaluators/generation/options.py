@@ -16,6 +16,7 @@ from mdmkit.builtin.evaluators.pairs import evenly_spaced
 from mdmkit.errors import DataError, RecipeError
 from mdmkit.options import option
 from mdmkit.protocols import BlockSource, EvaluationContext, Prediction, Sampler, Split
+from mdmkit.values import Generation
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
@@ -166,7 +167,9 @@ class TextMaker:
         context = self.context
         tokenizer = context.tokenizer
         start = torch.full((len(rows), self.length), tokenizer.vocab.mask_id)
-        *_, state = context.generate(self.sampler, start, rows=rows, seed=context.seed)
+        state = Generation.last_of(
+            context.generate(self.sampler, start, rows=rows, seed=context.seed)
+        )
         texts = [text_of(ids, tokenizer, ends_at_eos=self._ends) for ids in state.tokens.tolist()]
         return texts, state.network_evaluations
 

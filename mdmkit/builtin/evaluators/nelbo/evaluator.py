@@ -15,12 +15,13 @@ from mdmkit.builtin.evaluators.likelihood import (
     bytes_of,
     documents_of,
     measurements,
+    require_measured,
 )
 from mdmkit.builtin.evaluators.nelbo.designs import DESIGNS, Design
 from mdmkit.builtin.evaluators.nelbo.errors import error_of_draws
 from mdmkit.builtin.evaluators.nelbo.neighbours import NeighbourCounts, count_neighbours
 from mdmkit.builtin.evaluators.pairs import Deal, blocks_to_measure
-from mdmkit.errors import DataError, MdmkitError, RecipeError
+from mdmkit.errors import RecipeError
 from mdmkit.options import option
 from mdmkit.protocols import BlockSource, EvaluationContext, Split
 from mdmkit.values import BlockTable, Measurement
@@ -91,12 +92,7 @@ class Nelbo:
             design=design,
             counts=count_neighbours(source) if design.controlled else None,
             draws=1 if exact else self.draws,
-            deal=Deal(
-                pairs=len(blocks) * (1 if exact else self.draws),
-                batch_size=context.batch_size,
-                rank=context.rank,
-                world_size=context.world_size,
-            ),
+            deal=Deal.of(len(blocks) * (1 if exact else self.draws), context),
         )
         live.add_round()
         return live
@@ -208,14 +204,7 @@ class LiveNelbo:
         # Draws are averaged, so that a block's tokens count once.
         table = self.by_pair()
         nats, tokens = table.nats.mean(-1), table.tokens.mean(-1)
-        if not tokens.sum() > 0:
-            raise DataError(f"nelbo: no token of split {self.options.split!r} is scored")
-        if not nats.isfinite().all():
-            raise MdmkitError(
-                f"nelbo: the network's cross-entropies on split {self.options.split!r} are not "
-                "finite; its weights are damaged, or training diverged (a smaller "
-                "learning_rate.peak, or an earlier --checkpoint)"
-            )
+        require_measured("nelbo", self.options.split, nats, tokens)
         exact = self.context.objective.exact
         spread = 0.0 if exact else error_of_draws(table.nats, self.design.group, self.draws)
         return measurements(
