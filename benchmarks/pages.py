@@ -192,6 +192,28 @@ def few_steps() -> str:
     return table("run | T | predicted | predicted, over T = 128 | judged, over T = 128", rows)
 
 
+def temperatures() -> str:
+    """What a lower temperature does to text, and real text."""
+    found = read("temperatures")
+    names = (
+        ("generative_perplexity", 1),
+        ("generative_bits_per_byte", 3),
+        ("unigram_entropy", 3),
+        ("rep_3", 4),
+        ("distinct_2", 3),
+    )
+    texts = sorted(found["texts"], key=lambda text: -text["varied"]["temperature"])
+    rows = [(f"{text['varied']['temperature']:g}", text["numbers"]) for text in texts]
+    (real,) = found["real"].values()
+    return table(
+        " | ".join(["temperature", *(f"`{name}`" for name, _ in names)]),
+        [
+            (label, *(plus_minus(numbers[name], digits) for name, digits in names))
+            for label, numbers in [*rows, ("real text", real)]
+        ],
+    )
+
+
 def sampling() -> str:
     """Speed and calls of samplers."""
     rows = []
@@ -221,6 +243,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "checkpoint_stall": checkpoint_stall,
     "growth": growth,
     "generation_curve": generation_curve,
+    "temperatures": temperatures,
     "matched_entropy": matched_entropy,
     "few_steps": few_steps,
     "sampling": sampling,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -214,6 +216,55 @@ def test_how_the_error_falls_with_the_number_of_steps(texts):
     assert math.isclose(100 * expected_error(texts, 100), slope, rel_tol=0.03)
     coarse, fine = (texts.kl(law_of_steps(texts, steps)) for steps in (50, 200))
     assert math.isclose(coarse / fine, 16, rel_tol=0.05)
+
+
+def surest_first(texts: Texts, at_once: int) -> Tensor:
+    """The law of lifting the surest masks, so many at a time: ``[N]``."""
+    law = torch.zeros(len(texts.all), dtype=torch.float64)
+    for number, text in enumerate(texts.all):
+        seen, chance = texts.masks(1), 1.0
+        while (seen == texts.mask_id).any():
+            p = texts.posterior(seen)[0].exp()  # [L, V]
+            sureness = p.amax(-1).masked_fill(seen[0] != texts.mask_id, -1.0)
+            places = sureness.argsort(descending=True, stable=True)[:at_once]
+            places = places[seen[0, places] == texts.mask_id]
+            chance *= float(p[places, text[places]].prod())
+            if not chance:
+                break
+            seen[0, places] = text[places]
+        law[number] = chance
+    return law
+
+
+def test_the_page_says_what_is_computed_here():
+    page = (Path(__file__).parents[2] / "docs" / "samplers.md").read_text(encoding="utf-8")
+    both = (CHAIN, HIDDEN)
+    entropies = re.search(r"four tokens, ([\d.]+) nats; a hidden one of five,\s+([\d.]+)", page)
+    assert entropies
+    assert [f"{texts.entropy:.3f}" for texts in both] == list(entropies.groups())
+    rows = re.findall(r"^\|((?: [\d.]+ \|){5})$", page, re.M)
+    assert len(rows) == 6
+    for row in rows:
+        steps, *said = row.strip(" |").split(" | ")
+        found = [
+            error
+            for texts in both
+            for error in (
+                expected_error(texts, int(steps)),
+                texts.kl(law_of_steps(texts, int(steps))),
+            )
+        ]
+        assert said == [f"{e:.{len(cell) - 2}f}" for e, cell in zip(found, said, strict=True)]
+    pairs = re.search(
+        r"`first_hitting` ([\d.]+) and ([\d.]+); "
+        r"`confidence` \(all three scores\) ([\d.]+) and ([\d.]+)\.",
+        " ".join(page.split()),
+    )
+    assert pairs
+    halves = [mixture(CHAIN, partitions(4, (2, 2))), mixture(HIDDEN, partitions(5, (2, 2, 1)))]
+    laws = [*halves, *(surest_first(texts, 2) for texts in both)]
+    found = [texts.kl(law) for texts, law in zip([*both, *both], laws, strict=True)]
+    assert [f"{error:.3f}" for error in found] == list(pairs.groups())
 
 
 # --- orders, calls
