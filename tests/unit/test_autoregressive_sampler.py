@@ -93,16 +93,18 @@ def test_the_log_probability_of_a_text_is_that_of_its_tokens():
 
 
 def test_past_its_length_a_network_goes_on_from_its_last_half():
-    start = torch.full((2, 9), SMALL.mask_id)
-    states = network_of(DENOISERS[0], 4)(AutoregressiveSampler(), start, rows=range(2), seed=0)
+    hidden = torch.full((2, 9), SMALL.mask_id)
+    states = network_of(DENOISERS[0], 4)(AutoregressiveSampler(), hidden, rows=range(2), seed=0)
     *_, state = states
     generate = network_of(DENOISERS[0], 4)
-    # position 8: the window began anew at 4 - 2 = 2, 6 - 2 = 4 and 8 - 2 = 6
-    context = torch.cat([torch.zeros(2, 1, dtype=torch.int64), state.tokens[:, 6:8]], dim=-1)
-    logits = generate._logits(context, None, Attention(causal=True))[:, -1].double()
-    log_p = masked_logits(logits, SMALL.mask_id).log_softmax(-1)
-    expected = log_p.gather(-1, state.tokens[:, 8:])[:, 0]
-    assert torch.allclose(state.log_p[:, 8], expected, atol=1e-5)
+    # its four inputs are full at positions 4, 6 and 8, where it begins anew two tokens earlier
+    for place, start in {3: 0, 4: 2, 5: 2, 6: 4, 7: 4, 8: 6}.items():
+        first = torch.zeros(2, 1, dtype=torch.int64)
+        context = torch.cat([first, state.tokens[:, start:place]], dim=-1)
+        logits = generate._logits(context, None, Attention(causal=True))[:, -1].double()
+        log_p = masked_logits(logits, SMALL.mask_id).log_softmax(-1)
+        expected = log_p.gather(-1, state.tokens[:, place : place + 1])[:, 0]
+        assert torch.allclose(state.log_p[:, place], expected, atol=1e-5)
 
 
 def test_a_text_stops_at_the_eos_that_was_generated():
