@@ -21,7 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [
     ROOT / "docs" / name
-    for name in ("performance.md", "generation_quality.md", "frontier.md", "samplers.md")
+    for name in (
+        "performance.md",
+        "generation_quality.md",
+        "frontier.md",
+        "samplers.md",
+        "sampling.md",
+    )
 ]
 MARKED = re.compile(r"(<!-- (\w+): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
@@ -214,6 +220,29 @@ def temperatures() -> str:
     )
 
 
+def gap_lengths() -> str:
+    """How well each score finds the length of a gap."""
+    found = read("gap_lengths")["temperatures"]
+    kinds = {"exact": (2, ""), "distance": (1, ""), "bias": (1, "+")}
+    header = ["score", *(f"{kind}, T = {t}" for kind in kinds for t in found)]
+    rows = [
+        [
+            score,
+            *(
+                f"{found[t][score][kind]['value']:{sign}.{digits}f}"
+                for kind, (digits, sign) in kinds.items()
+                for t in found
+            ),
+        ]
+        for score in next(iter(found.values()))
+    ]
+    sizes = range(2, 10)
+    apart = statistics.fmean(abs(one - other) for one in sizes for other in sizes)
+    guess = {"exact": f"{1 / len(sizes):.2f}", "distance": f"{apart:.1f}", "bias": "0.0"}
+    rows.append(["guessing", *(guess[kind] for kind in kinds for _ in found)])
+    return table(" | ".join(header), rows)
+
+
 def sampling() -> str:
     """Speed and calls of samplers."""
     rows = []
@@ -243,6 +272,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "checkpoint_stall": checkpoint_stall,
     "growth": growth,
     "generation_curve": generation_curve,
+    "gap_lengths": gap_lengths,
     "temperatures": temperatures,
     "matched_entropy": matched_entropy,
     "few_steps": few_steps,
