@@ -39,12 +39,18 @@ def with_plugin_commands(
         return app
     from mdmkit.installed import command_sources
 
+    try:
+        sources = _by_name(command_sources(environ))
+    except PluginError:
+        if command is None:  # --help helps even where MDMKIT_PLUGINS is wrong
+            return app
+        raise
     extended = copy.copy(app)
     extended.registered_commands = list(app.registered_commands)
-    for name, sources in _by_name(command_sources(environ)).items():
+    for name, providers in sources.items():
         if name not in own and command in (None, name):
             try:
-                extended.command(name)(_function(name, sources))
+                extended.command(name)(_function(name, providers))
             except PluginError as error:
                 _refuse(extended, name, str(error))
     return extended
