@@ -37,10 +37,10 @@ def with_plugin_commands(
     own = taken_names(app)
     if command in own or "--version" in arguments[:1]:
         return app
-    from mdmkit.installed import command_sources
+    from mdmkit.installed import COMMANDS, installed_sources
 
     try:
-        sources = _by_name(command_sources(environ))
+        sources = _by_name(installed_sources(environ, COMMANDS))
     except PluginError:
         if command is None:  # --help helps even where MDMKIT_PLUGINS is wrong
             return app
