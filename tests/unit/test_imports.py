@@ -30,7 +30,7 @@ FLOORS = (
     {"annotations", "hookspecs", "choosing", "diffusion", "draws", "head", "learning_rate"},
     {"metrics_log", "validation_log", "environment"},
     {"contracts"},
-    {"installed", "plugins", "plugin_commands", "choices"},
+    {"installed", "plugins", "plugin_health", "choices", "option_words"},
     {"structuring"},
     {
         "data",
