@@ -15,7 +15,7 @@ import pytest
 from mdmkit.cli import plugins_new
 from mdmkit.scaffold.names import KINDS
 
-from .commands import files, mdmkit, refused
+from .commands import changed, files, mdmkit, refused
 
 
 @pytest.fixture
@@ -103,10 +103,13 @@ def environment(folder: Path) -> Callable[..., str]:
 def test_from_nothing_to_a_run_and_away_again(tmp_path: Path, tiny_recipe: Path) -> None:
     for package in ("pip", "hatchling"):
         pytest.importorskip(package, reason="to build and install a distribution")
-    (tmp_path / "work").mkdir()
+    work = tmp_path / "work"
+    made = mdmkit(
+        "plugins", "new", "mdmkit-foo", "--hook", "time_sampler", "--directory", work / "mdmkit-foo"
+    )
+    assert made.code == 0
     python = environment(tmp_path / "environment")
 
-    python("mdmkit", "plugins", "new", "mdmkit-foo", "--hook", "time_sampler")
     python("pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "./mdmkit-foo")
 
     tested = python(
@@ -117,10 +120,9 @@ def test_from_nothing_to_a_run_and_away_again(tmp_path: Path, tiny_recipe: Path)
         r"mdmkit-foo +0\.1\.0 +mdmkit_time_samplers +foo\n", python("mdmkit", "plugins")
     )
 
-    options = ("time_sampler.use=foo", "train.steps=3", "train.validate_every=0", "evaluators={}")
-    chosen = [word for option in options for word in ("--set", option)]
+    options = ("time_sampler.use=foo", "train.steps=3", "train.validate_blocks=2", "evaluators={}")
     alone = {"MDMKIT_PLUGINS": "mdmkit-foo"}
-    python("mdmkit", "run", str(tiny_recipe), *chosen, **alone)
+    python("mdmkit", "run", str(tiny_recipe), *changed(*options), **alone)
     (run,) = (tmp_path / "runs").iterdir()
     assert 'use = "foo"\npower = 2.0' in (run / "recipe.toml").read_text()
     assert (run / "model.safetensors").exists()
