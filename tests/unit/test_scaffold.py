@@ -125,8 +125,8 @@ def test_the_project_asks_for_what_ours_asks_for() -> None:
     [
         ("mdmkit-foo", ("mdmkit_foo", "foo", "foo")),
         (
-            "mdmkit-masked-accuracy",
-            ("mdmkit_masked_accuracy", "masked-accuracy", "masked_accuracy"),
+            "mdmkit-of-two-words",
+            ("mdmkit_of_two_words", "of-two-words", "of_two_words"),
         ),
         ("MDMkit.Foo_Bar", ("mdmkit_foo_bar", "foo-bar", "foo_bar")),
         ("lopsided", ("lopsided", "lopsided", "lopsided")),
