@@ -93,7 +93,7 @@ def stated_api(source: Source) -> int | None:
         text = Path(spec.origin or "").read_text(encoding="utf-8") if spec else ""
     except (Exception, SystemExit):  # a package above it is imported, and may raise anything
         return None
-    found = re.search(r"^MDMKIT_API(?:: \w+)? = (\d+)$", text, re.MULTILINE)
+    found = re.search(r"^MDMKIT_API(?:: \w+)? *= *(\d+)\s*(?:#.*)?$", text, re.MULTILINE)
     return int(found[1]) if found else None
 
 

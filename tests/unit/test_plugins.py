@@ -165,7 +165,7 @@ def test_a_plugin_for_this_api_is_loaded(distribution, triangle, stated):
     ],
 )
 def test_a_plugin_for_another_api_is_kept_aside(distribution, triangle, version, reason, line):
-    code = f"MDMKIT_API = {version}\n{line}\n{textwrap.dedent(triangle)}"
+    code = f"MDMKIT_API = {version}  # of the plugin API\n{line}\n{textwrap.dedent(triangle)}"
     distribution("mdmkit-triangle", code)
     (broken,) = load_catalogue({"MDMKIT_PLUGINS": "mdmkit-triangle"}).broken
     assert re.search(reason, broken.error)
