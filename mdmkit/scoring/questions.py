@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from attrs import frozen
@@ -88,6 +89,32 @@ def encode(
     return [
         _fit(context, whole, first, length) for context, whole in zip(contexts, wholes, strict=True)
     ]
+
+
+def windows(
+    tokens: Sequence[int], *, given: int = 0, length: int, first: Sequence[int] = ()
+) -> list[Encoded]:
+    """A text of any length as rows in which each token past the given ones is scored once.
+
+    Rows follow one another; the last is full, too, and shows the tokens before those that it
+    scores.
+
+    Args:
+        tokens: of the text.
+        given: so many at its start are context and are not scored.
+        length: L, the longest row.
+        first: tokens that stand in front of each row and are not scored, such as BOS.
+    """
+    room, found, done = length - len(first), [], given
+    while done < len(tokens):
+        # the first row shows of the context what leaves its half to be scored, at the least
+        seen = min(given, room - min(len(tokens) - given, math.ceil(room / 2))) if not found else 0
+        end = min(done + room - seen, len(tokens))
+        start = max(0, min(done - seen, end - room))
+        row = (*first, *tokens[start:end])
+        found.append(Encoded(tokens=row, count=end - done, cut=start))
+        done = end
+    return found
 
 
 def _fit(context: list[int], whole: list[int], first: list[int], length: int) -> Encoded | None:
