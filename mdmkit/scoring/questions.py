@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 from attrs import frozen
@@ -96,8 +95,9 @@ def windows(
 ) -> list[Encoded]:
     """A text of any length as rows in which each token past the given ones is scored once.
 
-    Rows follow one another; the last is full, too, and shows the tokens before those that it
-    scores.
+    What fits is one row, whose context loses its left end. Else half of the first row is context at
+    most, the others follow one another, and the last is full, too: it shows the tokens before
+    those that it scores.
 
     Args:
         tokens: of the text.
@@ -105,23 +105,22 @@ def windows(
         length: L, the longest row.
         first: tokens that stand in front of each row and are not scored, such as BOS.
     """
-    room, found, done = length - len(first), [], given
+    room, count = length - len(first), len(tokens) - given
+    seen = min(given, room - count if count <= room else room // 2)
+    found, done = [], given
     while done < len(tokens):
-        # the first row shows of the context what leaves its half to be scored, at the least
-        seen = min(given, room - min(len(tokens) - given, math.ceil(room / 2))) if not found else 0
         end = min(done + room - seen, len(tokens))
         start = max(0, min(done - seen, end - room))
         row = (*first, *tokens[start:end])
         found.append(Encoded(tokens=row, count=end - done, cut=start))
-        done = end
+        done, seen = end, 0
     return found
 
 
 def _fit(context: list[int], whole: list[int], first: list[int], length: int) -> Encoded | None:
     pairs = zip(context, whole, strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-    count, room = len(whole) - shared, length - len(first)
-    if not 0 < count <= room:
+    if not 0 < len(whole) - shared <= length - len(first):
         return None
-    cut = max(0, len(whole) - room)
-    return Encoded(tokens=(*first, *whole[cut:]), count=count, cut=cut)
+    (row,) = windows(whole, given=shared, length=length, first=first)
+    return row

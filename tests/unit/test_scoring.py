@@ -133,6 +133,7 @@ def test_windows_score_each_token_once(count: int) -> None:
     [
         (3, 4, [(0, 7, 4)]),  # all fits
         (9, 4, [(5, 13, 4)]),  # the context loses its left end
+        (6, 7, [(5, 13, 7)]),
         (9, 20, [(5, 13, 4), (13, 21, 8), (21, 29, 8)]),  # half of the first row is context
         (2, 13, [(0, 8, 6), (7, 15, 7)]),
     ],
