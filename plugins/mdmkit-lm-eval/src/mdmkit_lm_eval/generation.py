@@ -108,18 +108,8 @@ def continuations(
 
     The noise of a text depends on the seed, the task, the document, and which repetition of the
     request it is. Texts are generated together only where they have equally many tokens.
-
-    Raises:
-        RecipeError: where the sampler drives another kind of network.
     """
-    recipe, found = trained.recipe, dict[int, Continued]()
-    drives, predicts = recipe.sampler.prediction, recipe.objective.prediction
-    if drives != predicts:
-        raise RecipeError(
-            f'[sampler] it drives a network that predicts "{drives}", and this run predicts '
-            f'"{predicts}"; choose another with --use (python -m mdmkit_lm_eval: sampler=NAME in '
-            "--model_args)"
-        )
+    found: dict[int, Continued] = {}
     starts = _starts(trained, prompts, protocol)
     by_length: dict[int, list[int]] = defaultdict(list)
     for place, start in enumerate(starts):
@@ -129,7 +119,7 @@ def continuations(
             batch = places[first : first + batch_size]
             state = Generation.last_of(
                 trained.generate(
-                    recipe.sampler,
+                    trained.recipe.sampler,
                     torch.tensor([starts[place].ids for place in batch]),
                     rows=[starts[place].row for place in batch],
                     seed=protocol.seed,

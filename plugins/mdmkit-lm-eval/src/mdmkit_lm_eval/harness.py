@@ -104,14 +104,24 @@ def load_tasks(
             raise RecipeError(f"--include-path: no folder {folder}")
     folders = [str(folder) for folder in include]
     manager = TaskManager(include_path=folders or None, include_defaults=False)
-    if not all(name in manager.all_subtasks or Path(name).is_file() for name in names):
-        manager = TaskManager(include_path=folders or None)
+    if all(name in manager.all_tasks or Path(name).is_file() for name in names):
+        with contextlib.suppress(_MoreNeededError):
+            return _loaded(names, manager, fewshot)
+    return _loaded(names, TaskManager(include_path=folders or None), fewshot)
+
+
+class _MoreNeededError(DataError):
+    """A group names tasks that are not in the folders."""
+
+
+def _loaded(names: Sequence[str], manager: Any, fewshot: int | None) -> dict[str, Any]:
     loaded: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
     for name in _known(names, manager):
         try:
             found = manager.load([name])
         except Exception as error:  # a task is others' code and data: anything may go wrong
-            raise DataError(
+            kind = _MoreNeededError if isinstance(error, KeyError) else DataError
+            raise kind(
                 f"task {name}: cannot be opened ({type(error).__name__}: {_first_line(error)}); "
                 "its data may be out of reach: tasks of local files work without a network "
                 "(--include-path)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from attrs import fields, frozen
 
@@ -38,7 +39,8 @@ class Protocol:
         """
         problems = []
         for field in fields(Protocol):
-            value, wanted = getattr(self, field.name), type(field.default)
+            value: Any = getattr(self, field.name)
+            wanted = type(field.default)
             low, high = _RANGES.get(field.name, (-math.inf, math.inf))
             if type(value) is not wanted:
                 problems.append(f"{field.name}: expected {_WORDS[wanted]}, got {value!r}")
