@@ -1,6 +1,7 @@
 """Do the harness and our own evaluator say the same of a run? ARC-Easy and PIQA, both ways.
 
-    python benchmarks/lm_eval_agreement.py RUN --arc-easy arc_easy.validation.jsonl \
+    mdmkit run quickstart_bell --set train.steps=300
+    python benchmarks/lm_eval_agreement.py quickstart_bell --arc-easy arc_easy.validation.jsonl \
         --piqa piqa.validation.jsonl > benchmarks/results/lm_eval_agreement.json
 
 With the same seed: how far apart are the scores of the answers at most, and are the accuracies

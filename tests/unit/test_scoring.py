@@ -191,9 +191,10 @@ def test_filled_in_greedily_and_not_called_for_what_is_wrong_already() -> None:
     assert found == [place % 2 == 0 for place in range(12)]
     assert called[0] == 12
     assert called[-1] < 12
-    together = make_context(batch_size=64, world_size=2)
-    number, right = Greedy.of([torch.tensor(row.tokens) for row in rows], [3] * 12, together).right(
-        0
-    )
+    called.clear()
+    together = make_context(network, batch_size=64, world_size=2)
+    greedy = Greedy.of([torch.tensor(row.tokens) for row in rows], [3] * 12, together)
+    number, right = greedy.right(0)
     assert right[number.argsort()].bool().tolist() == found
+    assert called == [12, 12, 12]  # other ranks count on as many calls
     assert filled_in_greedily(make_context(), []) == []

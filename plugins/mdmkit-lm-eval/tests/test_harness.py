@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -68,6 +69,52 @@ def test_a_choice_is_that_of_our_own_evaluator(runs: Path, tasks: Path, question
         assert number.stderr == pytest.approx(
             math.sqrt(number.value * (1 - number.value) / 11), abs=1e-9
         )
+
+
+def harness_task(name: str, file: Path, cache: Path) -> Any:
+    """The harness's own task of this name, on a local file."""
+    import lm_eval.tasks
+    import yaml
+
+    (path,) = Path(lm_eval.tasks.__file__).parent.glob(f"*/{name}.yaml")
+    config = yaml.safe_load(path.read_text()) | {
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": {"test": str(file)}, "cache_dir": str(cache)},
+        "training_split": None,
+        "validation_split": None,
+        "test_split": "test",
+    }
+    manager = lm_eval.tasks.TaskManager(include_defaults=False)
+    return manager.load([config])["tasks"][name]
+
+
+@pytest.mark.parametrize("name", ["arc_easy", "piqa", "made up"])
+def test_prompts_of_the_harness_are_those_of_our_tasks(
+    questions: Path, tmp_path: Path, name: str
+) -> None:
+    from mdmkit.builtin.evaluators.choice.tasks import TASKS
+
+    file = questions
+    if name != "made up":
+        folder = os.environ.get("MDMKIT_SHARED_DATA", "")
+        found = Path(folder) / "choice" / f"{name}.validation.jsonl"
+        if not folder or not found.is_file():
+            pytest.skip("needs a copy of the set: MDMKIT_SHARED_DATA names no folder that has it")
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(found.read_text().splitlines(keepends=True)[:20]))
+    name = "arc_easy" if name == "made up" else name
+    task = harness_task(name, file, tmp_path / "cache")
+    harness._prepare(task, None)
+    task.build_all_requests(rank=0, world_size=1)
+    theirs = {(one.doc_id, one.idx): one.args for one in task.instances}
+    ours = {
+        (question.number, index): (option.context, option.answer)
+        for number, row in enumerate(TASKS[name].source(None, str(file)).rows())
+        for question in [TASKS[name].question(row, number)]
+        for index, option in enumerate(question.options)
+    }
+    assert theirs == ours
 
 
 def test_batches_change_nothing_and_seeds_something(runs: Path, tasks: Path) -> None:

@@ -13,6 +13,7 @@ import mdmkit
 from mdmkit.builtin.evaluators.choice import MultipleChoice
 from mdmkit.diffusion import masked_logits
 from mdmkit.protocols import Denoiser, EvaluationContext
+from mdmkit.scoring import Together, score_rows, windows
 from mdmkit.values import Attention
 
 likelihood = pytest.importorskip(
@@ -135,6 +136,14 @@ def test_a_masked_text_in_windows_has_an_error(runs: Path) -> None:
     assert few.nats == pytest.approx(many.nats, abs=5 * math.hypot(few.stderr, many.stderr))
     assert 0 < many.stderr < few.stderr
     assert few.nats / len(ids) > 1  # random weights know nothing
+    parts = [
+        score_rows(context, [Together(question=f"0, request 0, window {number}", parts=[part])],
+                   draws=4)[0][0]
+        for number, part in enumerate(windows(ids, length=context.length))
+    ]  # fmt: skip
+    assert few.rows == len(parts) == 2
+    assert few.nats == pytest.approx(sum(part.nats for part in parts), abs=1e-3)
+    assert few.stderr == pytest.approx(math.hypot(*(part.stderr for part in parts)), abs=1e-3)
     other = context_of(runs, "masked", seed=1)
     assert found(other, ask(("", text)), draws=4)[0].nats != few.nats
 

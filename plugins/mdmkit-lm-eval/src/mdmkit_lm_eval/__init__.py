@@ -5,6 +5,3 @@
 """
 
 from __future__ import annotations
-
-MDMKIT_API = 1
-__version__ = "0.1.0"
