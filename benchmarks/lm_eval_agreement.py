@@ -24,9 +24,10 @@ from typing import Any
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from mdmkit_lm_eval.harness import Number, load_tasks, run_tasks
+from mdmkit_lm_eval.harness import Number, run_tasks
 from mdmkit_lm_eval.likelihood import Key
 from mdmkit_lm_eval.model import MdmkitLM
+from mdmkit_lm_eval.tasks import load_tasks
 
 import mdmkit
 from mdmkit.builtin.evaluators.choice import MultipleChoice

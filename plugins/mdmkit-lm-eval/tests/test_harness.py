@@ -20,6 +20,7 @@ pytest.importorskip("mdmkit_lm_eval", reason="not installed: pip install -e plug
 from mdmkit_lm_eval import harness
 from mdmkit_lm_eval.likelihood import Key
 from mdmkit_lm_eval.model import MdmkitLM
+from mdmkit_lm_eval.tasks import load_tasks, prepare
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def model(runs: Path, name: str = "masked", **options: Any) -> MdmkitLM:
 
 
 def run(lm: MdmkitLM, tasks: Path, *names: str, limit: float | None = None) -> harness.Outcome:
-    return harness.run_tasks(lm, harness.load_tasks(names, include=[tasks]), limit=limit)
+    return harness.run_tasks(lm, load_tasks(names, include=[tasks]), limit=limit)
 
 
 def by_name(outcome: harness.Outcome) -> dict[tuple[str, str], harness.Number]:
@@ -105,7 +106,7 @@ def test_prompts_of_the_harness_are_those_of_our_tasks(
         file.write_text("".join(found.read_text().splitlines(keepends=True)[:20]))
     name = "arc_easy" if name == "made up" else name
     task = harness_task(name, file, tmp_path / "cache")
-    harness._prepare(task, None)
+    prepare(task, None)
     task.build_all_requests(rank=0, world_size=1)
     theirs = {(one.doc_id, one.idx): one.args for one in task.instances}
     ours = {

@@ -107,9 +107,10 @@ def lm_eval(
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the harness; ours are enough
     console, aside = Console(), Console(stderr=True)
     _require_harness()
-    from mdmkit_lm_eval.harness import check_limit, load_tasks, run_tasks
+    from mdmkit_lm_eval.harness import run_tasks
     from mdmkit_lm_eval.model import MdmkitLM, overrides
     from mdmkit_lm_eval.output import as_document, print_numbers, require_place, to_text, write_json
+    from mdmkit_lm_eval.tasks import check_limit, load_tasks
 
     check_limit(limit)
     if out is not None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mdmkit import RecipeError
-from mdmkit_lm_eval.harness import FEWSHOT_SEED, Number, Outcome
+from mdmkit_lm_eval.harness import Number, Outcome
 from mdmkit_lm_eval.model import MdmkitLM
+from mdmkit_lm_eval.tasks import FEWSHOT_SEED
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -37,18 +37,24 @@ class Protocol:
         Raises:
             RecipeError: with a line for each option that is wrong.
         """
-        problems = []
-        for field in fields(Protocol):
-            value: Any = getattr(self, field.name)
-            wanted = type(field.default)
-            low, high = _RANGES.get(field.name, (-math.inf, math.inf))
-            if type(value) is not wanted:
-                problems.append(f"{field.name}: expected {_WORDS[wanted]}, got {value!r}")
-            elif not low <= value <= high:
-                bound = f"at least {low}" if value < low else f"at most {high}"
-                problems.append(f"{field.name}: expected {bound}, got {value}")
-        if problems:
+        found = [
+            _problem(field.name, getattr(self, field.name), type(field.default))
+            for field in fields(Protocol)
+        ]
+        if problems := [problem for problem in found if problem is not None]:
             raise RecipeError(problems)
+
+
+def _problem(name: str, value: Any, wanted: type) -> str | None:
+    """What is wrong with an option; a bool is no number."""
+    low, high = _RANGES.get(name, (-math.inf, math.inf))
+    kind: type = type(value)
+    if kind is not wanted:
+        return f"{name}: expected {_WORDS[wanted]}, got {value!r}"
+    if not low <= value <= high:
+        bound = f"at least {low}" if value < low else f"at most {high}"
+        return f"{name}: expected {bound}, got {value}"
+    return None
 
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -56,4 +62,4 @@ _RANGES: dict[str, tuple[float, float]] = {
     "enumerate": (0, 12),
     "max_gen_toks": (1, math.inf),
 }
-_WORDS = {int: "a whole number", bool: "true or false"}
+_WORDS: dict[type, str] = {int: "a whole number", bool: "true or false"}
