@@ -23,7 +23,7 @@ SUBCOMMANDS = (plugins_show, plugins_doctor, plugins_new)
 def register(app: typer.Typer) -> None:
     """Add the command and its sub-commands."""
     group = typer.Typer(
-        help="List the components and who provides them, or make a plugin.",
+        help="List the components and who provides them, look into them, or make a plugin.",
         invoke_without_command=True,
     )
     group.callback()(plugins)
@@ -33,10 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plugins(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the components by distribution, version and hook, and the plugins that are broken.
-
-    The sub-commands make plugins, and look into them.
-    """
+    """List the components by distribution, version and hook, and the plugins that are broken."""
     if context.invoked_subcommand is not None:
         return
     from mdmkit.plugins import load_catalogue

@@ -30,7 +30,7 @@ from mdmkit.report.curves import effective_curves
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "docs" / "recipes.md"
 HOW = ROOT / "docs" / "how_a_run_works.md"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 CATALOGUE = load_catalogue({"MDMKIT_PLUGINS": "none"})
 CHOICES = all_choices(CATALOGUE, CLOSED_TABLES)

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from mdmkit import hookimpl, option
-from mdmkit.protocols import Split
+from mdmkit.protocols import Corpus, Split
 
 MDMKIT_API = 1
 
@@ -39,7 +39,7 @@ class Example:
 
 
 @hookimpl
-def mdmkit_corpora() -> Mapping[str, type]:
+def mdmkit_corpora() -> Mapping[str, type[Corpus]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 

@@ -10,6 +10,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from mdmkit import hookimpl, option
+from mdmkit.protocols import DenoiserOptions
 from mdmkit.values import Attention, Vocabulary
 
 MDMKIT_API = 1
@@ -63,7 +64,7 @@ class ExampleNetwork(nn.Module):
 
 
 @hookimpl
-def mdmkit_denoisers() -> Mapping[str, type]:
+def mdmkit_denoisers() -> Mapping[str, type[DenoiserOptions]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 

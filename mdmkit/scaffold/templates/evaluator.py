@@ -12,7 +12,7 @@ from attrs import field, frozen
 from torch import Tensor
 
 from mdmkit import hookimpl, option
-from mdmkit.protocols import BlockSource, EvaluationContext, Split
+from mdmkit.protocols import BlockSource, EvaluationContext, Evaluator, Split
 from mdmkit.values import Measurement
 
 MDMKIT_API = 1
@@ -27,7 +27,8 @@ class Example:
 
     def build(self, context: EvaluationContext) -> LiveExample:
         """Open the split."""
-        return LiveExample(options=self, context=context, source=context.blocks(self.split))
+        source = context.blocks(self.split)
+        return LiveExample(options=self, context=context, source=source)
 
 
 @frozen(kw_only=True, eq=False)
@@ -56,7 +57,7 @@ class LiveExample:
     def _noise(self, block: int) -> Tensor:
         """``[L]``, a function of seed and block alone."""
         draws = self.context.draws(self.context.seed, block, torch.tensor([0]), 1)
-        return draws.uniform("example", self.context.length)[0]
+        return draws.uniform("mask", self.context.length)[0]
 
     def compute(self) -> Mapping[str, Measurement]:
         """The mean over blocks and its standard error."""
@@ -72,7 +73,7 @@ class LiveExample:
 
 
 @hookimpl
-def mdmkit_evaluators() -> Mapping[str, type]:
+def mdmkit_evaluators() -> Mapping[str, type[Evaluator]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 

@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit import hookimpl, option
-from mdmkit.protocols import Normalizer
+from mdmkit.protocols import LossWeighting, Normalizer
 
 MDMKIT_API = 1
 
@@ -28,7 +28,7 @@ class Example:
 
 
 @hookimpl
-def mdmkit_loss_weightings() -> Mapping[str, type]:
+def mdmkit_loss_weightings() -> Mapping[str, type[LossWeighting]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 

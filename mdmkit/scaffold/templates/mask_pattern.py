@@ -11,7 +11,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit import hookimpl, option
-from mdmkit.protocols import CountLaw
+from mdmkit.protocols import CountLaw, MaskPattern
 
 MDMKIT_API = 1
 
@@ -37,7 +37,7 @@ class Example:
 
 
 @hookimpl
-def mdmkit_mask_patterns() -> Mapping[str, type]:
+def mdmkit_mask_patterns() -> Mapping[str, type[MaskPattern]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 

@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit import hookimpl, option
+from mdmkit.protocols import NoiseSchedule
 
 MDMKIT_API = 1
 
@@ -29,7 +30,7 @@ class Example:
 
 
 @hookimpl
-def mdmkit_noise_schedules() -> Mapping[str, type]:
+def mdmkit_noise_schedules() -> Mapping[str, type[NoiseSchedule]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 

@@ -75,6 +75,6 @@ class LiveExample:
 
 
 @hookimpl
-def mdmkit_objectives() -> Mapping[str, type]:
+def mdmkit_objectives() -> Mapping[str, type[ObjectiveOptions]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}

@@ -13,7 +13,7 @@ from torch import Tensor
 from mdmkit import hookimpl, option
 from mdmkit.choosing import Choosing
 from mdmkit.diffusion import scattered, times_of_counts
-from mdmkit.protocols import Prediction, SamplerContext
+from mdmkit.protocols import Prediction, Sampler, SamplerContext
 from mdmkit.values import Attention, Generation
 
 MDMKIT_API = 1
@@ -46,7 +46,7 @@ class Example(Choosing):
 
 
 @hookimpl
-def mdmkit_samplers() -> Mapping[str, type]:
+def mdmkit_samplers() -> Mapping[str, type[Sampler]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 

@@ -9,6 +9,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit import hookimpl, option
+from mdmkit.protocols import TimeSampler
 
 MDMKIT_API = 1
 
@@ -33,7 +34,7 @@ class Example:
 
 
 @hookimpl
-def mdmkit_time_samplers() -> Mapping[str, type]:
+def mdmkit_time_samplers() -> Mapping[str, type[TimeSampler]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 

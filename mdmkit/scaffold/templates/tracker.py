@@ -9,7 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from mdmkit import hookimpl, option
-from mdmkit.protocols import RunInfo
+from mdmkit.protocols import RunInfo, Tracker
 from mdmkit.values import Metrics
 
 MDMKIT_API = 1
@@ -17,13 +17,13 @@ MDMKIT_API = 1
 
 @frozen(kw_only=True)
 class Example:
-    """A file ``example.csv`` in the run directory, a line ``step,name,value`` a figure."""
+    """A file ``figures.csv`` in the run directory, a line ``step,name,value`` a figure."""
 
     only: str = option("", doc='only figures whose name begins with this, such as "val/"')
 
     def build(self, run: RunInfo) -> LiveExample:
         """The live tracker."""
-        return LiveExample(options=self, path=run.directory / "example.csv")
+        return LiveExample(options=self, path=run.directory / "figures.csv")
 
 
 @frozen(kw_only=True)
@@ -52,7 +52,7 @@ class LiveExample:
 
 
 @hookimpl
-def mdmkit_trackers() -> Mapping[str, type]:
+def mdmkit_trackers() -> Mapping[str, type[Tracker]]:
     """What this plugin adds: the name that ``use`` says, and its class."""
     return {"example": Example}
 
@@ -65,7 +65,7 @@ def contract_examples(directory: Path) -> Iterator[tuple[Example, Mapping[str, A
 def _lines(directory: Path) -> list[dict[str, float]]:
     """The figures of each step."""
     lines: dict[str, dict[str, float]] = {}
-    for line in (directory / "example.csv").read_text().splitlines():
+    for line in (directory / "figures.csv").read_text().splitlines():
         step, name, value = line.split(",")
         lines.setdefault(step, {})[name] = float(value)
     return list(lines.values())
