@@ -29,7 +29,7 @@ FLOORS = (
     },
     {"annotations", "hookspecs", "choosing", "diffusion", "draws", "head", "learning_rate"},
     {"metrics_log", "validation_log", "environment"},
-    {"contracts"},
+    {"contracts", "scoring"},
     {"installed", "plugins", "plugin_health", "choices", "option_words"},
     {"structuring"},
     {
@@ -53,6 +53,7 @@ FOR_COMPONENTS = {
     "protocols", "values", "options", "errors", "hookspecs", "diffusion", "data", "draws", "files",
     "head",
     "choosing",
+    "scoring",
     "metrics_log",
     "validation_log",
 }  # fmt: skip
@@ -65,7 +66,7 @@ KNOWS_BUILTINS = {
 }
 PUBLIC = {
     "", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "head", "choosing",
-    "testing",
+    "scoring", "testing",
 }  # fmt: skip
 
 

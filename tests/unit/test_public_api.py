@@ -30,6 +30,7 @@ MODULES = (
     "mdmkit.hookspecs",
     "mdmkit.options",
     "mdmkit.protocols",
+    "mdmkit.scoring",
     "mdmkit.testing",
     "mdmkit.values",
 )
