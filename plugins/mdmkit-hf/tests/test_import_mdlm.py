@@ -341,7 +341,10 @@ def _gauss(points: int) -> Any:
     return (nodes + 1) / 2, masses / 2  # from [-1, 1] to [0, 1]
 
 
-def test_its_nelbo_is_what_mdlms_code_computes(tmp_path: Path) -> None:
+def test_its_nelbo_is_what_mdlms_code_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MDMKIT_CACHE_DIR", str(tmp_path / "cache"))
     weights = official()
     text = tmp_path / "text.txt"
     text.write_text(TEXT)

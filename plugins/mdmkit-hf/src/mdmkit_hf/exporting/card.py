@@ -10,7 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from mdmkit import TrainedRun
-from mdmkit_hf.exporting.numbers import Measured, Number, last_validation, measured, weights_of
+from mdmkit_hf.exporting.numbers import Measured, last_validation, measured, weights_of
 
 _OURS = """\
 ```python
@@ -62,8 +62,9 @@ def card(trained: TrainedRun, facts: Facts) -> str:
         DataError: where a file of the run's evaluations cannot be read.
     """
     of = weights_of(trained.step, trained.ema)
-    results = measured(trained.directory)
-    validation = last_validation(trained.directory, trained.step)
+    averages = trained.recipe.train.ema_decay > 0
+    validation = last_validation(trained.directory, trained.step, ema=averages)
+    results = ([] if validation is None else [validation]) + measured(trained.directory)
     parts = [
         _front(facts),
         f"# {trained.recipe.run.name}",
@@ -72,7 +73,7 @@ def card(trained: TrainedRun, facts: Facts) -> str:
         "## How to load it",
         _loading(trained, facts),
         "## Numbers",
-        _numbers(results, validation, of),
+        _numbers(results, of),
         *_provenance(results),
         "## What it was made of",
         _made_of(trained, facts),
@@ -102,12 +103,18 @@ def _loading(trained: TrainedRun, facts: Facts) -> str:
         "means nothing, so set it to −∞ before a softmax."
     )
     back = f"`mdmkit import {facts.place} --out RUN` makes a run of it again, to measure and sample"
-    return f"{code}\n\n{says} {back}; the weights are plain safetensors."
+    both = (
+        "\n\nThis class attends to earlier positions alone, unless it is told otherwise. The "
+        "network looks both ways: give it an `attention_mask` of shape `[1, 1, L, L]` that is True "
+        "everywhere, or use the run that `mdmkit import` makes."
+        if facts.auto == "AutoModelForCausalLM" and trained.recipe.objective.prediction == "masked"
+        else ""
+    )
+    return f"{code}\n\n{says} {back}; the weights are plain safetensors.{both}"
 
 
-def _numbers(results: Sequence[Measured], validation: Number | None, of: str) -> str:
+def _numbers(results: Sequence[Measured], of: str) -> str:
     rows = [number for result in results for number in result.numbers]
-    rows = ([] if validation is None else [validation]) + rows
     if not rows:
         return "Nothing was measured."
     lines = [
@@ -118,15 +125,16 @@ def _numbers(results: Sequence[Measured], validation: Number | None, of: str) ->
             for n in rows
         ),
     ]
-    others = any(n.of not in (of, rows[0].of if validation else of) for n in rows)
-    note = "\n\nSome are of other weights than these; the last column says of which."
+    others = any(number.of != of for number in rows)
+    note = f"\n\nSome are not of the weights in this folder, which are those of {of}."
     return "\n".join(lines) + (note if others else "")
 
 
 def _provenance(results: Sequence[Measured]) -> Iterator[str]:
     for result in results:
         text = json.dumps(result.provenance, indent=2, ensure_ascii=False)
-        yield f"What `{result.label}` measured:\n\n```json\n{text}\n```"
+        if result.provenance:
+            yield f"What `{result.label}` measured:\n\n```json\n{text}\n```"
 
 
 def _made_of(trained: TrainedRun, facts: Facts) -> str:

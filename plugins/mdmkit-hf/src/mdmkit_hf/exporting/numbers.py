@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ def _entries(stem: str, plain: Mapping[str, Any]) -> Iterator[tuple[str, Mapping
 def _measured(label: str, plain: Mapping[str, Any]) -> Measured:
     provenance = plain["provenance"]
     weights = provenance.get("checkpoint", {})
-    of = _weights(weights.get("step"), weights.get("ema")) if weights else "not said"
+    of = weights_of(weights.get("step"), weights.get("ema")) if weights else "not said"
     numbers = (
         Number(
             label=label,
@@ -94,35 +95,52 @@ def _measured(label: str, plain: Mapping[str, Any]) -> Measured:
     return Measured(label=label, numbers=tuple(numbers), provenance=provenance)
 
 
-def last_validation(directory: Path, step: int) -> Number | None:
-    """The validation of a run at `step`, or None where there was none."""
+def last_validation(directory: Path, step: int, *, ema: bool) -> Measured | None:
+    """The validation of a run at `step`, or None where there was none.
+
+    Args:
+        directory: of the run.
+        step: of the weights.
+        ema: whether the run keeps an average, which is what is validated then.
+    """
     path = directory / "metrics.jsonl"
     if not path.is_file():
         return None
     found = None
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with contextlib.suppress(ValueError):  # of a last line that a crash has torn
             metrics = json.loads(line)
-        except ValueError:  # a last line that a crash has torn
-            continue
-        if metrics.get("step") == step and _NELBO in metrics:
-            found = metrics
+            found = metrics if metrics.get("step") == step and _NELBO in metrics else found
     if found is None:
         return None
-    return Number(
+    number = Number(
         label="validation",
         name="nelbo_per_token",
         value=found[_NELBO],
         stderr=found[f"{_NELBO}_stderr"],
         unit="nats/token",
-        of=f"step {step}, averaged where the run keeps an average",
+        of=weights_of(step, ema),
     )
+    kept = directory / "validation" / f"step-{step:08d}.safetensors"
+    return Measured(label="validation", numbers=(number,), provenance=_kept_with(kept))
 
 
-def _weights(step: object, ema: object) -> str:
+def _kept_with(path: Path) -> Mapping[str, Any]:
+    """The provenance in a validation's own file; empty without the file."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            found: Mapping[str, Any] = json.loads((file.metadata() or {})["provenance"])
+            return found
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}); move it away: the card then goes without"
+        ) from error
+
+
+def weights_of(step: object, ema: object) -> str:
+    """The words for the weights of a step."""
     return f"step {step}, {'averaged' if ema else 'raw'}"
-
-
-def weights_of(step: int, ema: bool) -> str:
-    """The words for the weights of a step, as in `Number.of`."""
-    return _weights(step, ema)
