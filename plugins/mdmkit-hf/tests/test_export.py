@@ -21,9 +21,8 @@ from mdmkit.values import Attention
 
 pytest.importorskip("mdmkit_hf", reason="not installed: pip install -e plugins/mdmkit-hf")
 
-import transformers
-
 import mdmkit_hf.auto  # noqa: F401 - registers the class
+import transformers
 from mdmkit_hf.exporting import run as exporting
 from mdmkit_hf.exporting.run import export_run
 from mdmkit_hf.importing.run import import_run
