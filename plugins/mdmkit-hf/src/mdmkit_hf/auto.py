@@ -27,7 +27,7 @@ from mdmkit_hf.importing.recipes import recipe_of
 _NARROW = (torch.bfloat16, torch.float16)
 
 
-class MdmkitConfig(PretrainedConfig):  # type: ignore[misc]
+class MdmkitConfig(PretrainedConfig):  # type: ignore[no-untyped-call]
     """What a network of mdmkit is made of.
 
     Attributes:
@@ -57,7 +57,7 @@ class MdmkitConfig(PretrainedConfig):  # type: ignore[misc]
         self.mask_token_id = self.vocabulary["mask_id"]
 
 
-class MdmkitForMaskedLM(PreTrainedModel):  # type: ignore[misc]
+class MdmkitForMaskedLM(PreTrainedModel):  # type: ignore[no-untyped-call]
     """A denoiser of mdmkit as a model of transformers."""
 
     config_class = MdmkitConfig
@@ -70,7 +70,7 @@ class MdmkitForMaskedLM(PreTrainedModel):  # type: ignore[misc]
             options = recipe_of(tables, where="config.json").denoiser
         self.denoiser = options.build(Vocabulary(**config.vocabulary))
         self._tied_weights_keys = tied_names(self)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,

@@ -51,7 +51,7 @@ def exported_model(trained: TrainedRun, denoiser_table: dict[str, Any], dtype: s
     exported = found or _wrapped(trained, network, denoiser_table)
     for parameter in exported.model.parameters():
         parameter.data = parameter.data.to(DTYPES[dtype])
-    exported.model.eval()
+    exported.model.eval()  # type: ignore[no-untyped-call]
     return exported
 
 
@@ -59,10 +59,12 @@ def _inner(network: nn.Module) -> Exported | None:
     """The model of transformers that a network is made of, if it is that and nothing more."""
     from transformers import PreTrainedModel
 
-    inner = [(name, child) for name, child in network.named_children()]
-    if len(inner) != 1 or not isinstance(inner[0][1], PreTrainedModel):
+    children = dict(network.named_children())
+    if len(children) != 1:
         return None
-    prefix, model = inner[0]
+    ((prefix, model),) = children.items()
+    if not isinstance(model, PreTrainedModel):
+        return None
     beside = [name for name in network.state_dict() if not name.startswith(f"{prefix}.")]
     return None if beside else Exported(model=model, prefix=f"{prefix}.", own=False)
 

@@ -66,7 +66,10 @@ def export_run(
         temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
         try:
             with _quiet():
-                exported.model.save_pretrained(temporary, max_shard_size=shard_size)
+                # Under the names that the model has: by default some would get those of old.
+                exported.model.save_pretrained(
+                    temporary, max_shard_size=shard_size, save_original_format=False
+                )
             _add(temporary, trained, resolved, exported, dtype, target.name)
             _sync(temporary)
             temporary.chmod(0o755)
@@ -87,12 +90,12 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _add(

@@ -151,7 +151,7 @@ def recipe_of(tables: Mapping[str, Any], *, where: str) -> Recipe:
         "train": {"steps": 1, "global_batch_size": 1},
         "learning_rate": {"warmup_steps": 0},
     }
-    least |= tables | {"data": {**least["data"], **tables.get("data", {})}}
+    least |= {**tables, "data": {**least["data"], **tables.get("data", {})}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.toml"
         try:

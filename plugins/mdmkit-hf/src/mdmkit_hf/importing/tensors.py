@@ -103,11 +103,11 @@ def _opened(where: Path, paths: list[Path]) -> StoredTensors:
     for path in paths:
         try:
             file = safe_open(path, framework="pt")
-            for name in file.keys():  # noqa: SIM118 - no dict
+            for name in file.keys():  # type: ignore[no-untyped-call]  # noqa: SIM118 - no dict
                 if name in holder:
                     raise DataError(f"{path}: {name} is in another file, too")
                 holder[name] = file
-                shapes[name] = tuple(file.get_slice(name).get_shape())
+                shapes[name] = tuple(file.get_slice(name).get_shape())  # type: ignore[no-untyped-call]
         except (OSError, SafetensorError) as error:
             raise DataError(
                 f"{path}: cannot be read ({error}); expected a whole .safetensors file: fetch it "
@@ -115,7 +115,7 @@ def _opened(where: Path, paths: list[Path]) -> StoredTensors:
             ) from error
 
     def read(name: str) -> Tensor:
-        tensor: Tensor = holder[name].get_tensor(name)
+        tensor: Tensor = holder[name].get_tensor(name)  # type: ignore[no-untyped-call]
         return tensor
 
     return StoredTensors(where=str(where), shapes=shapes, read=read, files=tuple(paths))

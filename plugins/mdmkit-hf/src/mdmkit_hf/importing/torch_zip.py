@@ -245,6 +245,7 @@ class _Reader(pickle._Unpickler):
     it makes no room for what a file only says that it has.
     """
 
+    stack: list[Any]
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         code: step
         for code, step in pickle._Unpickler.dispatch.items()
