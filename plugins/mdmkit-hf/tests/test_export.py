@@ -140,6 +140,7 @@ def test_a_folder_has_what_users_of_both_libraries_expect(exported: Path) -> Non
         "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert {path.name for path in exported.iterdir()} == names
+    assert len({path.stat().st_mode for path in exported.iterdir()}) == 1  # readable alike
     weights = load_file(exported / "model.safetensors")
     assert weights["denoiser.vocab_embed.embedding"].shape == (259, 16)
     config = json.loads((exported / "config.json").read_text())

@@ -126,8 +126,10 @@ def _add(
 
 
 def _sync(folder: Path) -> None:
-    """Have the content of every file on the disk."""
+    """Have the content of every file on the disk, for whoever may read the card."""
+    mode = (folder / "README.md").stat().st_mode
     for path in folder.iterdir():
+        path.chmod(mode)  # safetensors makes its files for their owner alone
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
