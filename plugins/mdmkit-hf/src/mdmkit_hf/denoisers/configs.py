@@ -64,6 +64,13 @@ def problems(architecture: str, values: Mapping[str, Any]) -> Iterator[str]:
     except Exception as error:  # whatever a config class raises, it is the values that it refuses
         yield f'config: refused by "{architecture}": {_first_line(error)}'
         return
+    heads = getattr(config, "num_attention_heads", 0)
+    keys = getattr(config, "num_key_value_heads", None)
+    if keys and heads % keys:
+        yield (
+            f"config: {heads} attention heads do not share {keys} heads of keys and values; set "
+            f"num_key_value_heads to a divisor of {heads}"
+        )
     others = sorted(set(layer_kinds(config)) - {FULL, SLIDING})
     if others:
         yield (
@@ -87,7 +94,7 @@ def length_problems(
 
 
 def make_config(architecture: str, values: Mapping[str, Any], **more: Any) -> Any:
-    """The config object: dropout off, bidirectional, no padding token.
+    """The config object: dropout off, no padding token.
 
     A padding token would have a row of the table that is never trained; here padding is hidden by
     the mask, and any id may be text.
@@ -106,7 +113,6 @@ def make_config(architecture: str, values: Mapping[str, Any], **more: Any) -> An
     none = dict.fromkeys(names & {"pad_token_id", "cls_token_id", "sep_token_id"})
     config = cls(**{**off, **values, **none, **more})
     config.use_cache = False
-    config.is_causal = False
     return config
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -130,7 +131,7 @@ class TransformersNetwork(nn.Module):
     def unembed(self, h: Tensor) -> Tensor:
         """Logits ``[..., V]`` of features ``[..., D]``."""
         logits = self._head[0](inputs_embeds=h.reshape(1, -1, h.shape[-1])).logits
-        return cast("Tensor", logits[0, :, : self.vocab_size].reshape(*h.shape[:-1], -1))
+        return cast("Tensor", logits[0, :, : self.vocab_size].view(*h.shape[:-1], self.vocab_size))
 
     def _masks(
         self, groups: Tensor | None, tokens: Tensor, *, causal: bool
@@ -172,19 +173,65 @@ def _model(config: Any) -> tuple[Any, bool]:
     auto = AutoModelForMaskedLM if masked else AutoModelForCausalLM
     try:
         model = auto.from_config(
-            config, attn_implementation="sdpa", dtype=torch.float32, trust_remote_code=False
+            config, attn_implementation=_attention(), dtype=torch.float32, trust_remote_code=False
         )
     except (ValueError, TypeError, KeyError, IndexError, ImportError) as error:
         raise RecipeError(
             f'[denoiser] config: no network of "{config.model_type}" can be made of it: {error}'
         ) from error
-    if not getattr(model, "_supports_attention_backend", False):
+    if not (model._supports_sdpa and model._supports_attention_backend):
         raise RecipeError(
             f'[denoiser] architecture: "{config.model_type}" has attention of its own, which takes '
             "no mask from outside; expected one of transformers' common attention, such as bert, "
             "modernbert, gpt2, llama or qwen3"
         )
     return model, not masked
+
+
+@cache
+def _attention() -> str:
+    """The name under which ``transformers`` finds `_attend`; it then makes no masks of its own.
+
+    Its own would be looked up by values of the positions, which waits for the device, and take
+    positions that begin anew for documents.
+    """
+    from transformers import AttentionInterface
+
+    name = "mdmkit_sdpa"
+    AttentionInterface.register(name, _attend)
+    return name
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    is_causal: bool | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """Attention by torch's SDPA, as ``transformers`` calls it, with masks from `layer_mask` alone.
+
+    Raises:
+        RecipeError: for a model that has more in its attention, or does not hand on what it is
+            told: SDPA would compute something else.
+    """
+    from transformers import AttentionInterface
+
+    unknown = [name for name in ("softcap", "s_aux") if more.get(name) is not None]
+    if unknown or is_causal is None:
+        reason = f"needs {unknown[0]}" if unknown else "does not say whether it is causal"
+        raise RecipeError(
+            f"[denoiser] architecture: {type(module).__name__} of transformers {reason}, which "
+            "torch's attention cannot do; choose another architecture"
+        )
+    sdpa = AttentionInterface()["sdpa"]
+    found: tuple[Tensor, None] = sdpa(
+        module, query, key, value, attention_mask, is_causal=is_causal, **more
+    )
+    return found
 
 
 def _first_position(inner: Any, values: Mapping[str, Any]) -> int:
