@@ -42,7 +42,9 @@ class OpeningAttention:
     """
 
     steps: int = option(0, ge=0, doc="when attention is open for good; 0: from the beginning")
-    masked: ObjectiveOptions = component("masked_diffusion", doc="the objective whose attention it is")
+    masked: ObjectiveOptions = component(
+        "masked_diffusion", doc="the objective whose attention it is"
+    )
     needs: ClassVar[frozenset[str]] = frozenset({"causal"})
     prediction: ClassVar[Prediction] = "masked"
     remark: ClassVar[str] = (

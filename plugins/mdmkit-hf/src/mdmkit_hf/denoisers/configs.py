@@ -27,13 +27,31 @@ def known_values(architecture: str, values: Mapping[str, Any]) -> dict[str, Any]
         raise RecipeError(f"[denoiser] pretrained: {_unknown(architecture)}")
     names = _names(cls)
     return {
-        key: value
+        key: _said(value)
         for key, value in values.items()
         if key in names
         and key not in _OF_THE_FILE
         and value is not None
         and not _is_dropout(key, value)
     }
+
+
+def _said(value: Any) -> Any:
+    """A value of JSON as a recipe holds it: without null, and arrays as they are read."""
+    if isinstance(value, Mapping):
+        return {key: _said(entry) for key, entry in value.items() if entry is not None}
+    return tuple(map(_said, value)) if isinstance(value, list) else value
+
+
+def _arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """And back: as a config class takes it."""
+    return {key: _argument(value) for key, value in values.items()}
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _arguments(value)
+    return list(map(_argument, value)) if isinstance(value, tuple) else value
 
 
 def problems(architecture: str, values: Mapping[str, Any]) -> Iterator[str]:
@@ -47,7 +65,10 @@ def problems(architecture: str, values: Mapping[str, Any]) -> Iterator[str]:
     if cls is None:
         yield f"architecture: {_unknown(architecture)}"
         return
-    if architecture not in {**MODEL_FOR_MASKED_LM_MAPPING_NAMES, **MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}:
+    if architecture not in {
+        **MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        **MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    }:
         yield (
             f'architecture: "{architecture}" is neither a masked nor a causal language model; '
             "expected one that is"
@@ -60,7 +81,7 @@ def problems(architecture: str, values: Mapping[str, Any]) -> Iterator[str]:
     if unknown:
         return
     try:
-        config = cls(**values)
+        config = cls(**_arguments(values))
     except Exception as error:  # whatever a config class raises, it is the values that it refuses
         yield f'config: refused by "{architecture}": {_first_line(error)}'
         return
@@ -79,13 +100,11 @@ def problems(architecture: str, values: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def length_problems(
-    architecture: str, values: Mapping[str, Any], *, length: int
-) -> Iterator[str]:
+def length_problems(architecture: str, values: Mapping[str, Any], *, length: int) -> Iterator[str]:
     """Whether so many positions are more than the network has."""
     cls = _class(architecture)
     assert cls is not None  # `problems` found none
-    most = getattr(cls(**values), "max_position_embeddings", None)
+    most = getattr(cls(**_arguments(values)), "max_position_embeddings", None)
     if isinstance(most, int) and length > most:
         yield (
             f"config: the network has {most} positions, and data.length is {length}; set "
@@ -111,7 +130,7 @@ def make_config(architecture: str, values: Mapping[str, Any], **more: Any) -> An
     names = _names(cls)
     off = {key: 0.0 for key in names if _is_dropout(key, getattr(default, key, None))}
     none = dict.fromkeys(names & {"pad_token_id", "cls_token_id", "sep_token_id"})
-    config = cls(**{**off, **values, **none, **more})
+    config = cls(**{**off, **_arguments(values), **none, **more})
     config.use_cache = False
     return config
 
@@ -127,7 +146,8 @@ def layer_kinds(config: Any) -> list[str]:
 def _class(architecture: str) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return CONFIG_MAPPING[architecture] if architecture in CONFIG_MAPPING else None
+    known = architecture in CONFIG_MAPPING
+    return CONFIG_MAPPING[architecture] if known else None  # its `get` finds nothing: it is lazy
 
 
 def _names(cls: Any) -> set[str]:

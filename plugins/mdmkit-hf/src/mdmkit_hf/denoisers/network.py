@@ -60,8 +60,8 @@ class TransformersNetwork(nn.Module):
             self.inner, self.autoregressive = _model(config)
         self.first_position = _first_position(self.inner, options.config)
         self._head = (_head(self.inner),)  # in a tuple: its layers belong to `inner`
-        self.register_state_dict_post_hook(_without_twins)
-        self.register_load_state_dict_pre_hook(_with_twins)
+        self.register_state_dict_post_hook(_without_twins)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_with_twins)  # type: ignore[no-untyped-call]
         if device.type != "meta":
             self.to_empty(device=device)
             self.init_weights()
@@ -135,7 +135,7 @@ class TransformersNetwork(nn.Module):
 
     def _masks(
         self, groups: Tensor | None, tokens: Tensor, *, causal: bool
-    ) -> Tensor | None | Mapping[str, Tensor | None]:
+    ) -> Tensor | Mapping[str, Tensor | None] | None:
         """The mask of all layers, or one for each kind where there are several."""
         config = self.inner.config
         windows = {FULL: None, SLIDING: getattr(config, "sliding_window", None)}
@@ -172,7 +172,7 @@ def _model(config: Any) -> tuple[Any, bool]:
     masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     auto = AutoModelForMaskedLM if masked else AutoModelForCausalLM
     try:
-        model = auto.from_config(
+        model = auto.from_config(  # type: ignore[no-untyped-call]
             config, attn_implementation=_attention(), dtype=torch.float32, trust_remote_code=False
         )
     except (ValueError, TypeError, KeyError, IndexError, ImportError) as error:
@@ -227,7 +227,7 @@ def _attend(
             f"[denoiser] architecture: {type(module).__name__} of transformers {reason}, which "
             "torch's attention cannot do; choose another architecture"
         )
-    sdpa = AttentionInterface()["sdpa"]
+    sdpa = AttentionInterface()["sdpa"]  # type: ignore[no-untyped-call]
     found: tuple[Tensor, None] = sdpa(
         module, query, key, value, attention_mask, is_causal=is_causal, **more
     )

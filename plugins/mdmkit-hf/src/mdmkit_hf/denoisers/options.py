@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from attrs import evolve, frozen
 
-from mdmkit import option
+from mdmkit import RecipeError, option
 from mdmkit.values import Vocabulary
 from mdmkit_hf.denoisers import configs, pretrained
 
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from mdmkit_hf.denoisers.network import TransformersNetwork
 
 MaskRow = Literal["auto", "mean", "keep"]
+
+Scalar = bool | int | float | str
+Flat = Scalar | Sequence[Scalar]
+Table = Mapping[str, Flat]
+Config = Mapping[str, Flat | Mapping[str, Flat | Table]]
+"""What a config.json holds: tables in tables, no deeper."""
+
+_NOTHING = (
+    "architecture: expected a model_type of transformers, or pretrained (a folder, or a model on "
+    "the hub)"
+)
 
 
 @frozen(kw_only=True)
@@ -43,7 +54,7 @@ class Transformers:
     architecture: str | None = option(
         None, doc="a model_type of transformers: bert, modernbert, gpt2, llama, qwen3, ..."
     )
-    config: Mapping[str, Any] = option(
+    config: Config = option(
         factory=dict, doc="what the config class of the architecture takes, such as hidden_size"
     )
     pretrained: str | None = option(
@@ -70,16 +81,6 @@ class Transformers:
     )
     length_multiple: ClassVar[int] = 1
 
-    def __attrs_post_init__(self) -> None:
-        """Something must say what the network is."""
-        if self.architecture is None and self.pretrained is None:
-            raise ValueError(
-                "expected architecture (a model_type of transformers) or pretrained (a folder, or "
-                "a model on the hub)"
-            )
-        if self.pretrained is None and self.revision is not None:
-            raise ValueError("revision: expected pretrained, too: the model whose revision it is")
-
     def resolved(self) -> Self:
         """The same with architecture and config of the pretrained model.
 
@@ -99,8 +100,12 @@ class Transformers:
 
     def check(self, recipe: Recipe) -> Iterator[str]:
         """What the architecture does not know, and text or an objective that do not fit."""
-        if self.architecture is None:  # made in Python: there is nothing to look at yet
-            return
+        if self.pretrained is None and self.revision is not None:
+            yield "revision: expected pretrained, too: the model whose revision it is"
+        if self.architecture is None:
+            if self.pretrained is None:
+                yield _NOTHING
+            return  # with pretrained, made in Python: there is nothing to look at yet
         problems = list(configs.problems(self.architecture, self.config))
         yield from problems
         if not problems:
@@ -115,7 +120,8 @@ class Transformers:
 
     def rows(self, vocab_size: int) -> int:
         """Rows of the tables for so many token ids."""
-        wanted = max(vocab_size, int(self.config.get("vocab_size", 0)))
+        given = self.config.get("vocab_size", 0)
+        wanted = max(vocab_size, given) if isinstance(given, int) else vocab_size
         return -(-wanted // self.vocab_multiple) * self.vocab_multiple
 
     def build(self, vocab: Vocabulary) -> TransformersNetwork:
@@ -126,7 +132,10 @@ class Transformers:
         """
         from mdmkit_hf.denoisers.network import TransformersNetwork
 
-        return TransformersNetwork(self.resolved(), vocab)
+        resolved = self.resolved()
+        if resolved.architecture is None:
+            raise RecipeError(f"[denoiser] {_NOTHING}")
+        return TransformersNetwork(resolved, vocab)
 
     def initialize(self, denoiser: nn.Module) -> None:
         """Give a network that `build` made its pretrained weights, if there are any.

@@ -27,9 +27,7 @@ _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}
 """Layer norms' in checkpoints of 2018, BERT's among them, and what they are called now."""
 
 
-def load_weights(
-    denoiser: Any, folder: Path, *, ignore: Iterable[str], mask_row: MaskRow
-) -> None:
+def load_weights(denoiser: Any, folder: Path, *, ignore: Iterable[str], mask_row: MaskRow) -> None:
     """Fill a network, in place and in float32, from the safetensors in a folder.
 
     Every weight of the network must be there, and everything that is there must be a weight of
