@@ -30,7 +30,7 @@ FLOORS = (
     {"annotations", "hookspecs", "choosing", "diffusion", "draws", "head", "learning_rate"},
     {"metrics_log", "validation_log", "environment"},
     {"contracts"},
-    {"installed", "plugins", "plugin_commands", "choices"},
+    {"installed", "plugins", "plugin_health", "choices", "option_words"},
     {"structuring"},
     {
         "data",
@@ -43,7 +43,7 @@ FLOORS = (
         "suite_requests",
         "suite_sources",
     },
-    {"generation", "network", "testing"},
+    {"generation", "network", "scaffold", "testing"},
     {"costs", "training", "evaluation", "comparison", "report", "benchmarking"},
     {"cli"},
 )
@@ -125,8 +125,9 @@ def test_the_mathematics_needs_torch_alone():
 
 
 PLUGIN_MODULES = [
-    path for path in modules(REPOSITORY / "plugins") if "tests" not in path.parts
-]  # fmt: skip
+    *(path for path in modules(REPOSITORY / "plugins") if "tests" not in path.parts),
+    *modules(PACKAGE / "scaffold" / "templates"),  # what new plugins start from
+]
 
 
 @pytest.mark.parametrize("path", PLUGIN_MODULES, ids=lambda p: str(p.relative_to(REPOSITORY)))
@@ -156,6 +157,8 @@ def test_the_walk_sees_what_it_should(tmp_path: Path):
         (["check", "quickstart_bell", "lm1b_bell"], ["datasets", "torchmetrics"]),
         (["show", "quickstart_bell"], ["datasets", "torchmetrics"]),
         (["plugins"], ["datasets", "torchmetrics", "pytest"]),
+        (["plugins", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
+        (["plugins", "new", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
         (["schema"], ["datasets", "torchmetrics", "jsonschema", "tensorboard", "pytest"]),
         (["recipes"], ["torch", "datasets", "torchmetrics"]),
         (["data", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
