@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -12,6 +13,7 @@ from attrs import frozen
 from packaging.requirements import InvalidRequirement, Requirement
 
 from mdmkit import API_VERSION, OLDEST_API, __version__
+from mdmkit.errors import PluginError
 from mdmkit.installed import (
     COMMANDS,
     DISTRIBUTION,
@@ -75,12 +77,18 @@ class Health:
     problems: tuple[Problem, ...]
 
 
-def examine(environ: Mapping[str, str], taken: Collection[str] = ()) -> Health:
+def examine(
+    environ: Mapping[str, str],
+    *,
+    taken: Collection[str] = (),
+    try_command: Callable[[Source], object],
+) -> Health:
     """Look at every installed plugin and command.
 
     Args:
         environ: where ``MDMKIT_PLUGINS`` is looked up.
         taken: the names of our own commands.
+        try_command: raises PluginError where a command cannot be used.
 
     Raises:
         PluginError: where ``MDMKIT_PLUGINS`` names a distribution that has no plugin.
@@ -88,16 +96,18 @@ def examine(environ: Mapping[str, str], taken: Collection[str] = ()) -> Health:
     let_in = list(installed_sources(environ))
     catalogue = load_all(let_in)
     everything = list(installed_sources({}))
-    commands = list(installed_sources({}, COMMANDS))
-    wanted = {_place(source) for source in [*let_in, *installed_sources(environ, COMMANDS)]}
+    commands = list(installed_sources(environ, COMMANDS))
+    wanted = {_place(source) for source in [*let_in, *commands]}
+    unusable = dict(_unusable(commands, try_command))
     plugins = [_plugin(source, wanted, catalogue) for source in everything]
-    plugins += [_command(source, wanted) for source in commands]
+    plugins += [_command(source, wanted, unusable) for source in installed_sources({}, COMMANDS)]
     problems = [
         *_outdated(),
         *_twice(),
         *(_broken(plugin) for plugin in catalogue.broken),
         *_colliding(catalogue),
-        *_taken([source for source in commands if _place(source) in wanted], taken),
+        *unusable.values(),
+        *_taken(commands, taken),
     ]
     return Health(plugins=tuple(plugins), problems=tuple(problems))
 
@@ -120,8 +130,9 @@ def _plugin(source: Source, wanted: Collection[Any], catalogue: Catalogue) -> Ch
     return _checked(source, "plugin", state if _place(source) in wanted else LEFT_OUT, provides)
 
 
-def _command(source: Source, wanted: Collection[Any]) -> Checked:
-    state = LOADED if _place(source) in wanted else LEFT_OUT
+def _command(source: Source, wanted: Collection[Any], unusable: Collection[Any]) -> Checked:
+    state = BROKEN if _place(source) in unusable else LOADED
+    state = state if _place(source) in wanted else LEFT_OUT
     return _checked(source, "command", state, f"mdmkit {source.entry}")
 
 
@@ -207,15 +218,31 @@ def _broken(plugin: BrokenPlugin) -> Problem:
             "imports from; install one that fits"
         )
     else:
-        remedy = (
-            f"mend it, or uninstall it (pip uninstall {plugin.distribution}); see the traceback"
-        )
+        remedy = f"mend it, or uninstall it: pip uninstall {plugin.distribution}"
     return Problem(
         where=f"{plugin.distribution} {plugin.version} ({plugin.entry})",
         what=f"cannot be loaded: {'; '.join(plugin.error.splitlines())}",
         remedy=remedy,
         traceback=plugin.traceback,
     )
+
+
+def _unusable(
+    commands: Iterable[Source], try_command: Callable[[Source], object]
+) -> Iterator[tuple[tuple[str, str, str], Problem]]:
+    for source in commands:
+        try:
+            try_command(source)
+        except PluginError as error:
+            yield (
+                _place(source),
+                Problem(
+                    where=f"{source.distribution} {source.version}",
+                    what=str(error),
+                    remedy=f"mend it, or uninstall it: pip uninstall {source.distribution}",
+                    traceback="".join(traceback.format_exception(error.__cause__ or error)),
+                ),
+            )
 
 
 def _colliding(catalogue: Catalogue) -> Iterator[Problem]:

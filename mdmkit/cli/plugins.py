@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import typer
 
-from mdmkit.cli import plugins_new
+from mdmkit.cli import plugins_doctor, plugins_new, plugins_show
 from mdmkit.cli.options import JsonOption, print_columns, print_json
 
 if TYPE_CHECKING:
     from mdmkit.plugins import Catalogue
 
 
-SUBCOMMANDS = (plugins_new,)
+SUBCOMMANDS = (plugins_show, plugins_doctor, plugins_new)
 
 
 def register(app: typer.Typer) -> None:

@@ -31,10 +31,11 @@ def doctor(
     that two plugins give, and at plugins that are installed twice.
     """
     import mdmkit
+    from mdmkit.cli.plugin_commands import check_command
     from mdmkit.plugin_health import examine
 
     commands = getattr(context.find_root().command, "commands", {})
-    health = examine(os.environ, taken=commands)
+    health = examine(os.environ, taken=commands, try_command=check_command)
     if as_json:
         print_json(attrs.asdict(health) | {"api": mdmkit.API_VERSION, "mdmkit": mdmkit.__version__})
     else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mdmkit.plugins import Catalogue
 
 Plain = dict[str, Any]
+_FEATURES = ("supports", "needs")
 
 HookOption = Annotated[
     str | None, typer.Option("--hook", help="Only a component of this hook, such as time_sampler.")
@@ -84,7 +85,6 @@ def _described(
         cls = choice.classes[name]
         attrs.resolve_types(cls)
         fields = [field for field in attrs.fields(cls) if field.init]
-        supports = getattr(cls, "supports", ())
         yield {
             "name": name,
             "kind": choice.kind,
@@ -92,11 +92,15 @@ def _described(
             "class": f"{cls.__module__}.{cls.__qualname__}",
             "source": _source(cls),
             "doc": (inspect.getdoc(cls) or "").replace("``", "`"),
-            # What depends on the options is no property of the class.
-            "supports": sorted(supports) if isinstance(supports, frozenset) else [],
-            "needs": sorted(getattr(cls, "needs", ())),
+            **{fact: _features(cls, fact) for fact in _FEATURES},
             "options": [attrs.asdict(row) for row in option_rows(fields, choices)],
         }
+
+
+def _features(cls: type, fact: str) -> list[str]:
+    """Features that every instance has; what depends on the options is no property of the class."""
+    found = getattr(cls, fact, ())
+    return sorted(found) if isinstance(found, frozenset) else []
 
 
 def _source(cls: type) -> str:
@@ -124,7 +128,7 @@ def _print(component: Plain) -> None:
     typer.echo(f"{component['name']}: {component['kind']} of {component['from']}")
     typer.echo(f"{component['class']}, {component['source']}\n")
     typer.echo(component["doc"])
-    for fact in ("supports", "needs"):
+    for fact in _FEATURES:
         if component[fact]:
             typer.echo(f"\n{fact}: {', '.join(component[fact])}")
     typer.echo()

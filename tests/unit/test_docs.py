@@ -21,6 +21,7 @@ import mdmkit
 from mdmkit import hookspecs, protocols
 from mdmkit.choices import all_choices
 from mdmkit.contracts import HOOKS
+from mdmkit.option_words import option_rows
 from mdmkit.options import DEFAULT_USE
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import CLOSED_TABLES, Recipe, dump_recipe, load_recipe, recipe_names
