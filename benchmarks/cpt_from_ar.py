@@ -1,6 +1,6 @@
 """Whether a masked diffusion model learns sooner from an autoregressive one than from nothing.
 
-    python benchmarks/cpt_from_ar.py measure                               # two minutes, one CPU core
+    python benchmarks/cpt_from_ar.py measure               # a few minutes on a CPU core
     python benchmarks/cpt_from_ar.py measure --size small --device cuda
     python benchmarks/cpt_from_ar.py table
 

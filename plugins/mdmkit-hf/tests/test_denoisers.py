@@ -41,6 +41,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen2": {**LLAMA, "tie_word_embeddings": True},
     "qwen3": {**LLAMA, "head_dim": 8},
 }
+OTHERS: dict[str, dict[str, Any]] = {
+    "roberta": {**WIDE, "pad_token_id": 1},  # counts its positions from behind that token's
+    "mistral": {**LLAMA, "sliding_window": 4},
+}
 
 
 def built(options: Any, seed: int = 3, vocab: Vocabulary = VOCAB) -> Any:
@@ -62,10 +66,10 @@ def said(network: Any, tokens: Tensor, **attention: Any) -> Tensor:
 def saved(folder: Path, architecture: str, config: Mapping[str, Any], rows: int = 9) -> Any:
     """A model of ``transformers`` with random weights, and its folder."""
     auto = transformers.AutoModelForCausalLM
-    if architecture in ("bert", "modernbert"):
+    if "bert" in architecture:
         auto = transformers.AutoModelForMaskedLM
     made = transformers.AutoConfig.for_model(
-        architecture, vocab_size=rows, pad_token_id=None, **config
+        architecture, **{"vocab_size": rows, "pad_token_id": None, **config}
     )
     with torch.random.fork_rng([]):
         torch.manual_seed(7)
@@ -91,20 +95,9 @@ def test_everything_keeps_its_contract() -> None:
     check_all(plugin)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "more"),
-    [
-        ("roberta", {}),  # numbers its positions from behind the padding token's
-        ("mistral", {"sliding_window": 4, "num_key_value_heads": 1}),
-        ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
-    ],
-)
-def test_other_families_do_too(architecture: str, more: dict[str, Any]) -> None:
-    check_denoiser(
-        Transformers(architecture=architecture, config={**LLAMA, **more})
-        if architecture != "roberta"
-        else Transformers(architecture=architecture, config=WIDE)
-    )
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_other_families_do_too(architecture: str) -> None:
+    check_denoiser(Transformers(architecture=architecture, config=OTHERS[architecture]))
 
 
 @pytest.mark.parametrize("shift", [False, True])
@@ -135,12 +128,12 @@ def test_padding_and_documents_leave_what_is_there_alone_by_itself() -> None:
 # --- the numbers are those of transformers -------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", FAMILIES)
+@pytest.mark.parametrize("architecture", [*FAMILIES, *OTHERS])
 def test_logits_are_those_of_the_model_itself(architecture: str, tmp_path: Path) -> None:
     """With eager attention and masks of its own making: an encoder's open, a decoder's causal."""
-    model = saved(tmp_path, architecture, FAMILIES[architecture])
+    model = saved(tmp_path, architecture, {**FAMILIES, **OTHERS}[architecture])
     network = begun(tmp_path)
-    tokens = text(2, 12) % 9
+    tokens = text(2, 12) % 7 + 2  # none is RoBERTa's padding
     with torch.no_grad():
         theirs = model(tokens).logits
     found = said(network, tokens, causal=network.autoregressive)
@@ -346,6 +339,22 @@ def test_a_recipe_takes_its_config_from_the_folder_and_stands_by_itself(tmp_path
     assert built(found).inner.transformer.h[0].ln_1.eps == 1e-3
 
 
+def test_older_words_of_a_config_are_understood(tmp_path: Path) -> None:
+    """Files from before transformers 5 have rope_theta where there is rope_parameters now."""
+    rope = {"rope_type": "default", "rope_theta": 100.0}
+    model = saved(tmp_path, "llama", {**LLAMA, "rope_parameters": rope})
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    assert values.pop("rope_parameters") == rope
+    path.write_text(json.dumps({**values, "rope_theta": 100.0, "rope_scaling": None}))
+    tokens = text(2, 12) % 9
+    with torch.no_grad():
+        theirs = model(tokens).logits
+    network = begun(tmp_path)
+    assert network.inner.config.rope_parameters["rope_theta"] == 100.0
+    assert torch.allclose(said(network, tokens, causal=True)[..., :9], theirs, atol=1e-5)
+
+
 def test_new_rows_are_the_mean_of_the_others(tmp_path: Path) -> None:
     model = saved(tmp_path, "llama", LLAMA, rows=9)
     network = begun(tmp_path)
@@ -411,6 +420,11 @@ def test_tied_weights_bare_models_old_names_and_halves(tmp_path: Path) -> None:
     assert "lm_head.weight" not in state  # tied
     save_file(state, path)
     network = begun(tmp_path / "gpt2")
+    save_file({**state, "lm_head.weight": state["wte.weight"] + 1}, path)
+    assert "wte.weight: not lm_head.weight, to which the network ties it" in refusal(
+        tmp_path / "gpt2"
+    )
+    save_file({**state, "lm_head.weight": state["wte.weight"].clone()}, path)
     half = model.transformer.wte.weight.bfloat16().float()
     assert network.inner.transformer.wte.weight.dtype == torch.float32
     assert torch.equal(network.inner.lm_head.weight[:9], half)

@@ -17,20 +17,29 @@ _OF_THE_FILE = frozenset({
 
 
 def known_values(architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a config.json makes the network: keys that its class knows, and no dropout.
+    """What of a config.json makes the network, in the words of its class, and no dropout.
+
+    The class itself reads the file, since older files have other words for the same (Llama's
+    ``rope_theta`` has become a part of ``rope_parameters``).
 
     Raises:
-        RecipeError: where ``transformers`` has no such architecture.
+        RecipeError: where ``transformers`` has no such architecture, or it refuses the values.
     """
     cls = _class(architecture)
     if cls is None:
         raise RecipeError(f"[denoiser] pretrained: {_unknown(architecture)}")
-    names = _names(cls)
+    kept = {key: value for key, value in values.items() if key not in _OF_THE_FILE}
+    try:
+        read, default = cls(**kept).to_dict(), cls().to_dict()
+    except Exception as error:  # whatever a config class raises, it is the values that it refuses
+        raise RecipeError(
+            f'[denoiser] pretrained: config.json refused by "{architecture}": {_first_line(error)}'
+        ) from error
     return {
         key: _said(value)
-        for key, value in values.items()
-        if key in names
-        and key not in _OF_THE_FILE
+        for key, value in read.items()
+        if (key in kept or value != default.get(key))
+        and key in _names(cls) - _OF_THE_FILE
         and value is not None
         and not _is_dropout(key, value)
     }

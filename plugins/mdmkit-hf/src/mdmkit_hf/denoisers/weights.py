@@ -59,8 +59,12 @@ def load_weights(denoiser: Any, folder: Path, *, ignore: Iterable[str], mask_row
         ]
         if problems:
             raise _unfit(folder, inner, problems)
+        filled: dict[int, str] = {}
         for name, slice_of in found.items():
-            _fill(wanted[name], slice_of()[:], folder, name)
+            value, twin = slice_of()[:], filled.setdefault(id(wanted[name]), name)
+            if twin != name and not torch.equal(value, found[twin]()[:]):
+                raise _unfit(folder, inner, [f"{name}: not {twin}, to which the network ties it"])
+            _fill(wanted[name], value, folder, name)
         rows = {name: slice_of().get_shape()[0] for name, slice_of in found.items()}
     known = min((rows[name] for name in found if id(wanted[name]) in tables), default=0)
     _fill_new_rows(tables.values(), known, denoiser.mask_id, _new_mask(denoiser, mask_row))
