@@ -19,10 +19,13 @@ if TYPE_CHECKING:
         RecipeError,
         TrainingError,
     )
+    from mdmkit.evaluation.contexts import trained_context
     from mdmkit.evaluation.evaluate import evaluate
     from mdmkit.evaluation.generate import sample, sample_states
     from mdmkit.evaluation.replay import replay
+    from mdmkit.evaluation.run import TrainedRun, find_run, open_run
     from mdmkit.evaluation.suite import evaluate_suite
+    from mdmkit.evaluation.write_run import write_run
     from mdmkit.hookspecs import hookimpl
     from mdmkit.options import component, option
     from mdmkit.recipe import Recipe, load_recipe
@@ -30,26 +33,38 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+API_VERSION = 1
+"""Of what hooks, protocols and public names promise to plugins; see docs/compatibility.md."""
+OLDEST_API = 1
+"""The oldest such version whose plugins still work."""
+
 __all__ = [
+    "API_VERSION",
+    "OLDEST_API",
     "CheckpointError",
     "DataError",
     "MdmkitError",
     "PluginError",
     "Recipe",
     "RecipeError",
+    "TrainedRun",
     "TrainingError",
     "__version__",
     "compare",
     "component",
     "evaluate",
     "evaluate_suite",
+    "find_run",
     "hookimpl",
     "load_recipe",
+    "open_run",
     "option",
     "replay",
     "sample",
     "sample_states",
     "train",
+    "trained_context",
+    "write_run",
 ]
 
 _LAZY = {
@@ -59,18 +74,23 @@ _LAZY = {
     "PluginError": "mdmkit.errors",
     "Recipe": "mdmkit.recipe",
     "RecipeError": "mdmkit.errors",
+    "TrainedRun": "mdmkit.evaluation.run",
     "TrainingError": "mdmkit.errors",
     "component": "mdmkit.options",
     "compare": "mdmkit.comparison.compare",
     "evaluate": "mdmkit.evaluation.evaluate",
     "evaluate_suite": "mdmkit.evaluation.suite",
+    "find_run": "mdmkit.evaluation.run",
     "hookimpl": "mdmkit.hookspecs",
     "load_recipe": "mdmkit.recipe",
+    "open_run": "mdmkit.evaluation.run",
     "option": "mdmkit.options",
     "replay": "mdmkit.evaluation.replay",
     "sample": "mdmkit.evaluation.generate",
     "sample_states": "mdmkit.evaluation.generate",
     "train": "mdmkit.training.loop",
+    "trained_context": "mdmkit.evaluation.contexts",
+    "write_run": "mdmkit.evaluation.write_run",
 }
 
 

@@ -40,7 +40,9 @@ def mdmkit_denoisers() -> Mapping[str, type[protocols.DenoiserOptions]]:
     positions <= i only. ``supports`` says which attention features and whether ``t`` are
     understood. Rows do not influence each other. With ``cache`` among them the network has
     ``new_cache(rows, length)``; called with ``Attention(causal=True, cache=...)`` it takes any
-    number of tokens, which follow those that the cache holds, and adds them to it.
+    number of tokens, which follow those that the cache holds, and adds them to it. Options that
+    take a network from elsewhere have ``resolved`` and ``initialize``; see
+    `mdmkit.protocols.DenoiserOptions`.
 
     Example::
 

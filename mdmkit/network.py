@@ -81,15 +81,23 @@ def own_generators(device: torch.device) -> contextlib.AbstractContextManager[No
 
 
 def build_root(
-    recipe: Recipe, vocab: Vocabulary, device: torch.device, precision: str | None = None
+    recipe: Recipe,
+    vocab: Vocabulary,
+    device: torch.device,
+    precision: str | None = None,
+    *,
+    initialize: bool = False,
 ) -> Root:
     """The network of `recipe` with its seeded initial weights, on `device`.
 
     They are float32, but bfloat16 for the precision ``bf16_weights`` (the recipe's, unless another
-    is given); buffers stay as they are.
+    is given); buffers stay as they are. With `initialize` a denoiser that takes its first weights
+    from elsewhere (`mdmkit.protocols.DenoiserOptions`) gets them.
     """
     with seeded(torch.device("cpu"), recipe.run.seed, "weights"):
         denoiser = recipe.denoiser.build(vocab)
+        if initialize and hasattr(recipe.denoiser, "initialize"):
+            recipe.denoiser.initialize(denoiser)
     if (precision or recipe.train.precision) == "bf16_weights":
         for parameter in denoiser.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)

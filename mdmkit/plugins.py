@@ -7,39 +7,20 @@ cannot be loaded or breaks a contract is kept aside with its reason, and the oth
 from __future__ import annotations
 
 import os
-import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from importlib import import_module, metadata
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import pluggy
 from attrs import frozen
 
-from mdmkit import __version__, hookspecs
+from mdmkit import API_VERSION, OLDEST_API, __version__, hookspecs
 from mdmkit.contracts import HOOKS, check_components
 from mdmkit.errors import PluginError
+from mdmkit.installed import RESTRICT, Source, builtin_sources, installed_sources, stated_api
 from mdmkit.suggest import did_you_mean
 
-ENTRY_POINT_GROUP = "mdmkit"
-RESTRICT = "MDMKIT_PLUGINS"
-DISTRIBUTION = "mdmkit"
-BUILTINS = tuple(
-    f"mdmkit.builtin.{name}"
-    for name in (
-        "denoisers",
-        "schedules",
-        "time_samplers",
-        "mask_patterns",
-        "weightings",
-        "objectives",
-        "samplers",
-        "evaluators",
-        "corpora",
-        "trackers",
-    )
-)
+API = "MDMKIT_API"
+"""A plugin's variable of this name says for which `mdmkit.API_VERSION` it was made."""
 
 
 @frozen(kw_only=True)
@@ -100,22 +81,6 @@ class Catalogue:
         return dict(sorted(found.items()))
 
 
-@frozen(kw_only=True)
-class Source:
-    """Something that can be registered: where it is and how it is imported.
-
-    Attributes:
-        distribution, version: what it is part of.
-        entry: its name there: of the entry point (for ours, of the module).
-        load: imports it and returns the plugin object, mostly a module.
-    """
-
-    distribution: str
-    version: str
-    entry: str
-    load: Callable[[], Any]
-
-
 def load_catalogue(environ: Mapping[str, str] = os.environ) -> Catalogue:
     """Load our own modules and then every installed plugin.
 
@@ -128,33 +93,7 @@ def load_catalogue(environ: Mapping[str, str] = os.environ) -> Catalogue:
         PluginError: where two plugins give one name to two components of a hook, or
             ``MDMKIT_PLUGINS`` names a distribution that provides no plugin.
     """
-    return build_catalogue([*builtin_sources(), *_installed_sources(environ)])
-
-
-def sources_of(distribution: str) -> tuple[Source, ...]:
-    """The plugins of one installed distribution; of ours, the built-in modules.
-
-    Raises:
-        PluginError: where it has none; the message says which distributions have.
-    """
-    key = _normalized(distribution)
-    if key == DISTRIBUTION:
-        return tuple(builtin_sources())
-    providers = _providers()
-    if key in providers:
-        return tuple(_sources(providers[key]))
-    known = [DISTRIBUTION, *providers]
-    try:
-        version = metadata.version(distribution)
-    except (metadata.PackageNotFoundError, ValueError):
-        problem = f'no distribution "{distribution}" is installed'
-        problem += did_you_mean(key, known) or ";"
-    else:
-        problem = (
-            f"{distribution} {version} is installed, but provides no plugin: it has no entry "
-            f'point in the group "{ENTRY_POINT_GROUP}";'
-        )
-    raise PluginError(f"{problem} distributions with plugins: {', '.join(known)}")
+    return build_catalogue([*builtin_sources(), *installed_sources(environ)])
 
 
 def build_catalogue(sources: Iterable[Source]) -> Catalogue:
@@ -178,6 +117,7 @@ def _load(manager: pluggy.PluginManager, source: Source) -> list[Component]:
     """Import, register, check and ask one plugin; a plugin that fails is unregistered again."""
     plugin = source.load()
     name = f"{source.distribution}:{source.entry}"
+    check_api(getattr(plugin, API, None))
     if manager.is_registered(plugin):
         raise PluginError(f"the same object is already registered as {manager.get_name(plugin)!r}")
     try:
@@ -188,6 +128,28 @@ def _load(manager: pluggy.PluginManager, source: Source) -> list[Component]:
         if manager.has_plugin(name):
             manager.unregister(name=name)
         raise
+
+
+def check_api(stated: object) -> None:
+    """Refuse a plugin that was made for other promises than ours; one that says nothing may try.
+
+    Raises:
+        PluginError: where it was.
+    """
+    if stated is None:
+        return
+    if not isinstance(stated, int) or isinstance(stated, bool):
+        raise PluginError(f"{API}: expected a whole number such as {API_VERSION}, got {stated!r}")
+    if stated > API_VERSION:
+        raise PluginError(
+            f"it was made for version {stated} of the plugin API, mdmkit {__version__} has "
+            f"version {API_VERSION}: upgrade mdmkit, or install an older version of the plugin"
+        )
+    if stated < OLDEST_API:
+        raise PluginError(
+            f"it was made for version {stated} of the plugin API, mdmkit {__version__} goes back "
+            f"to version {OLDEST_API} only: upgrade the plugin, or install an older mdmkit"
+        )
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: object) -> None:
@@ -229,6 +191,11 @@ def _components(
 
 def _broken(source: Source, error: BaseException) -> BrokenPlugin:
     own = isinstance(error, PluginError | pluggy.PluginValidationError)
+    if not own:  # what it says of itself may explain what went wrong before it could be asked
+        try:
+            check_api(stated_api(source))
+        except PluginError as reason:
+            error, own = reason.with_traceback(error.__traceback__), True
     return BrokenPlugin(
         distribution=source.distribution,
         version=source.version,
@@ -258,71 +225,3 @@ def _refuse_collisions(components: Iterable[Component]) -> None:
 
 def _owner(component: Component) -> str:
     return f"{component.distribution} {component.version} ({component.plugin})"
-
-
-def builtin_sources() -> Iterator[Source]:
-    """Our own modules."""
-    for module in BUILTINS:
-        yield Source(
-            distribution=DISTRIBUTION,
-            version=__version__,
-            entry=module,
-            load=partial(import_module, module),
-        )
-
-
-def _installed_sources(environ: Mapping[str, str]) -> Iterator[Source]:
-    providers = _providers()
-    for key in _wanted(environ.get(RESTRICT, ""), providers):
-        yield from _sources(providers[key])
-
-
-def _sources(distribution: metadata.Distribution) -> Iterator[Source]:
-    for entry in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
-        yield Source(
-            distribution=distribution.name,
-            version=distribution.version,
-            entry=entry.name,
-            load=entry.load,
-        )
-
-
-def _providers() -> dict[str, metadata.Distribution]:
-    """The installed distributions with plugins by normalized name, in alphabetical order.
-
-    A distribution that is found twice (an editable install beside an old one) counts once, as
-    the one that ``import`` would find first; one whose metadata is damaged has no name. Only the
-    names of those with plugins are read, since reading all of them takes most of the time.
-    """
-    found: dict[str, metadata.Distribution] = {}
-    for distribution in filter(_has_plugins, metadata.distributions()):
-        name = distribution.metadata["Name"]
-        if name and _normalized(name) not in found:
-            first = metadata.distribution(name)
-            if _has_plugins(first):
-                found[_normalized(name)] = first
-    return dict(sorted(found.items()))
-
-
-def _has_plugins(distribution: metadata.Distribution) -> bool:
-    return bool(distribution.entry_points.select(group=ENTRY_POINT_GROUP))
-
-
-def _wanted(restriction: str, providers: Iterable[str]) -> list[str]:
-    known = list(providers)
-    names = [_normalized(name.strip()) for name in restriction.split(",") if name.strip()]
-    if not names:
-        return known
-    if names == ["none"]:
-        return []
-    for name in names:
-        if name not in known:
-            raise PluginError(
-                f'{RESTRICT}: no installed distribution "{name}" provides mdmkit plugins'
-                f"{did_you_mean(name, known) or ';'} known: {', '.join(known) or 'none'}"
-            )
-    return [name for name in known if name in names]
-
-
-def _normalized(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -278,10 +278,17 @@ def _structure(document: Document, catalogue: Catalogue) -> Recipe:
         recipe = _converter(catalogue).structure(document.data, Recipe)
     except StructureError as error:
         raise RecipeError(document.lines(error.problems)) from error
+    recipe = _resolved(recipe)
     problems = list(cross_problems(recipe))
     if problems:
         raise RecipeError(document.lines(problems))
     return recipe
+
+
+def _resolved(recipe: Recipe) -> Recipe:
+    """The recipe whose denoiser says all that it is, whatever it took from outside."""
+    resolved = getattr(recipe.denoiser, "resolved", None)
+    return recipe if resolved is None else attrs.evolve(recipe, denoiser=resolved())
 
 
 def check_recipe(recipe: Recipe) -> list[str]:

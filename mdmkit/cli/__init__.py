@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed, 130 for Ctrl-C.
     """
     from mdmkit.cli.app import app
+    from mdmkit.cli.plugin_commands import with_plugin_commands
 
     # Threads that spin while they wait take the core that the others wait for, wherever anything
     # else runs; beside one busy process that makes a step on a CPU several times longer. It must
@@ -38,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character gets "?" for it
             stream.reconfigure(errors="replace")
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="mdmkit")
+        with_plugin_commands(app, words, os.environ)(args=words, prog_name="mdmkit")
     except MdmkitError as error:
         if not error.everywhere:
             _let_the_first_speak()

@@ -25,7 +25,7 @@ from mdmkit.protocols import BlockSource, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
 from mdmkit.suggest import did_you_mean
-from mdmkit.training.checkpoint import load_weights
+from mdmkit.training.exported import saved_weights
 from mdmkit.training.run_directory import RESOLVED, runs_root
 
 TOKENIZER = "tokenizer.json"
@@ -140,7 +140,7 @@ def open_trained(
     precision = precision or recipe.train.precision
     if precision not in (*PRECISIONS, recipe.train.precision):
         raise RecipeError(f'dtype: expected bf16 or fp32, got "{precision}"')
-    weights = load_weights(directory, step=checkpoint, ema=ema, notify=notify)
+    weights = saved_weights(directory, step=checkpoint, ema=ema, notify=notify)
     tokenizer = load_tokenizer(directory / TOKENIZER)
     target = choose_device(device)
     root = build_root(recipe, tokenizer.vocab, target, precision)
@@ -175,6 +175,42 @@ def open_trained(
         cache_dir=cache_dir,
         step=weights.step,
         ema=weights.ema,
+    )
+
+
+def open_run(
+    run: str | Path,
+    *,
+    runs_dir: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    tables: Collection[str] = ("evaluators", "sampler"),
+    checkpoint: int | None = None,
+    ema: bool = True,
+    device: str = "auto",
+    precision: str | None = None,
+    compile: bool = False,
+    notify: Notify = ignore,
+) -> TrainedRun:
+    """Load a run by its path or name, to measure it or to generate with it.
+
+    Args:
+        run, runs_dir: as for `find_run`.
+        overrides, tables, checkpoint, ema, device, precision, compile, notify: as for
+            `open_trained`.
+
+    Raises:
+        MdmkitError: as these two do.
+    """
+    return open_trained(
+        find_run(run, runs_dir),
+        overrides=overrides,
+        tables=tables,
+        checkpoint=checkpoint,
+        ema=ema,
+        device=device,
+        precision=precision,
+        compile=compile,
+        notify=notify,
     )
 
 

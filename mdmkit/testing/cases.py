@@ -25,8 +25,9 @@ import attrs
 from attrs import frozen
 
 from mdmkit.errors import PluginError
-from mdmkit.plugins import BrokenPlugin, Catalogue, Component, Source, build_catalogue
-from mdmkit.plugins import builtin_sources as builtins
+from mdmkit.installed import Source
+from mdmkit.installed import builtin_sources as builtins
+from mdmkit.plugins import BrokenPlugin, Catalogue, Component, build_catalogue
 from mdmkit.problems import StructureError
 from mdmkit.structuring import make_converter
 from mdmkit.testing.checks import check_component

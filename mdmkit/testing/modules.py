@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mdmkit.errors import MissingPackageError
-from mdmkit.plugins import BUILTINS, DISTRIBUTION, Source
+from mdmkit.installed import BUILTINS, DISTRIBUTION, Source
 from mdmkit.testing.cases import contract_cases
 from mdmkit.testing.errors import ContractsError
 

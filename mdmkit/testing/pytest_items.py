@@ -11,7 +11,7 @@ import pytest
 from attrs import frozen
 
 from mdmkit.errors import MissingPackageError, PluginError
-from mdmkit.plugins import Source, sources_of
+from mdmkit.installed import Source, sources_of
 from mdmkit.testing.errors import ContractError, explain
 from mdmkit.testing.pytest_plugin import OPTION
 

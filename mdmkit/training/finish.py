@@ -22,10 +22,10 @@ from mdmkit.network import InferenceCall
 from mdmkit.protocols import EvaluationContext
 from mdmkit.recipe import recipe_hash
 from mdmkit.training.distributed import full_state
+from mdmkit.training.exported import WEIGHTS
 from mdmkit.training.job import Job
 from mdmkit.validation_log import write_validation
 
-WEIGHTS = "model.safetensors"
 SAMPLES = 3
 
 

@@ -28,6 +28,7 @@ from mdmkit.training.branch import fresh_tables, require_branch
 from mdmkit.training.checkpoint import last_checkpoint, load_checkpoint, step_of
 from mdmkit.training.distributed import World, rank_zero_first
 from mdmkit.training.ema import Ema
+from mdmkit.training.exported import require_trained_here
 from mdmkit.training.optimizer import make_optimizer
 from mdmkit.training.parallel import prepare
 from mdmkit.training.saving import Saver
@@ -109,14 +110,8 @@ class Job:
         self.saver.save(self.step, tensors, facts)
         self._keep_shares_on_rank_zero()
 
-    def restore(self) -> None:
-        """Go to the last whole checkpoint, or stay at the start where there is none."""
-        path = None
-        if self.world.rank == 0:
-            path = last_checkpoint(self.directory, self.reporter.notify)
-            require_branch(self.directory, None if path is None else step_of(path))
-        self.world.wait()  # while the files of the checkpoint are verified
-        path = self.world.share(path)
+    def restore(self, path: Path | None) -> None:
+        """Go to the checkpoint at `path`, or stay at the start without one."""
         if path is not None:
             tensors, _ = self._state()
             fresh = fresh_tables(self.directory, step_of(path))
@@ -203,7 +198,8 @@ def open_job(
         token_counts=lambda: token_counts(splits["train"], vocab.size),
     )
     live = bring_to_life(recipe, facts)
-    root = build_root(recipe, vocab, world.device)
+    checkpoint = _last_checkpoint(directory, world, reporter)
+    root = build_root(recipe, vocab, world.device, initialize=checkpoint is None)
     prepare(root, recipe.parallel, world)
     if world.size == 1 and (recipe.parallel.param_dtype or recipe.parallel.reduce_dtype):
         reporter.notify(
@@ -244,13 +240,25 @@ def open_job(
         job.trackers.append(MetricsLog(directory / METRICS))
         job.trackers += [tracker.build(info) for tracker in recipe.trackers.values()]
     try:
-        job.restore()
+        job.restore(checkpoint)
         yield job
     finally:
         reporter.close()
         job.saver.close()
         for tracker in job.trackers:
             tracker.close()
+
+
+def _last_checkpoint(directory: Path, world: World, reporter: Reporter) -> Path | None:
+    """The newest whole checkpoint, the same on every rank; None where the run begins."""
+    path = None
+    if world.rank == 0:
+        path = last_checkpoint(directory, reporter.notify)
+        require_branch(directory, None if path is None else step_of(path))
+        if path is None:
+            require_trained_here(directory)
+    world.wait()  # while the files of the checkpoint are verified
+    return world.share(path)
 
 
 def _tokenizer(recipe: Recipe, directory: Path, world: World, reporter: Reporter) -> TextTokenizer:

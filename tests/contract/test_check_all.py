@@ -11,7 +11,7 @@ from mdmkit import component, hookimpl, option
 from mdmkit.builtin.corpora.text import Text
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.errors import PluginError
-from mdmkit.plugins import Source, sources_of
+from mdmkit.installed import Source, sources_of
 from mdmkit.protocols import RunFacts, TimeSampler
 from mdmkit.testing import ContractsError, check_all, contract_cases
 

@@ -20,7 +20,7 @@ import mdmkit
 from mdmkit import hookspecs, protocols, testing, values
 from mdmkit.builtin.objectives import Autoregressive
 from mdmkit.contracts import HOOKS, check_components
-from mdmkit.plugins import Source
+from mdmkit.installed import Source
 from mdmkit.testing import CHECKS, check_component
 from mdmkit.testing.errors import explain
 

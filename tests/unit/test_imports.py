@@ -30,7 +30,7 @@ FLOORS = (
     {"annotations", "hookspecs", "choosing", "diffusion", "draws", "head", "learning_rate"},
     {"metrics_log", "validation_log", "environment"},
     {"contracts"},
-    {"plugins", "choices"},
+    {"installed", "plugins", "plugin_commands", "choices"},
     {"structuring"},
     {
         "data",

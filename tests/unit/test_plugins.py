@@ -8,7 +8,8 @@ from mdmkit import hookspecs
 from mdmkit.builtin.time_samplers import mdmkit_time_samplers
 from mdmkit.contracts import HOOKS
 from mdmkit.errors import PluginError
-from mdmkit.plugins import BUILTINS, load_catalogue
+from mdmkit.installed import BUILTINS
+from mdmkit.plugins import load_catalogue
 
 PRELUDE = """
 from typing import TYPE_CHECKING, ClassVar

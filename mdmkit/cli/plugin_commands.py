@@ -1,0 +1,112 @@
+"""Commands that plugins add: entry points of the group ``mdmkit.commands``.
+
+The entry point's name is the command, what it points to a function as typer takes one. A plugin's
+module is imported only for its own command and for the list that ``--help`` prints, so it imports
+nothing heavy at its top either.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from mdmkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from mdmkit.installed import Source
+
+
+def with_plugin_commands(
+    app: typer.Typer, arguments: Sequence[str], environ: Mapping[str, str]
+) -> typer.Typer:
+    """`app` and the commands of plugins, where the command line may want one.
+
+    Args:
+        app: with our own commands; it stays as it is.
+        arguments: the command line.
+        environ: where ``MDMKIT_PLUGINS`` is looked up.
+
+    Raises:
+        PluginError: where that names what is not there.
+    """
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    own = taken_names(app)
+    if command in own or "--version" in arguments[:1]:
+        return app
+    from mdmkit.installed import command_sources
+
+    extended = copy.copy(app)
+    extended.registered_commands = list(app.registered_commands)
+    for name, sources in _by_name(command_sources(environ)).items():
+        if name not in own and command in (None, name):
+            try:
+                extended.command(name)(_function(name, sources))
+            except PluginError as error:
+                _refuse(extended, name, str(error))
+    return extended
+
+
+def taken_names(app: typer.Typer) -> Collection[str]:
+    """The names of the commands that `app` has."""
+    command = typer.main.get_command(app)
+    return frozenset(command.commands) if isinstance(command, typer.core.TyperGroup) else ()
+
+
+def _by_name(sources: Iterable[Source]) -> dict[str, list[Source]]:
+    found: dict[str, list[Source]] = {}
+    for source in sources:
+        found.setdefault(source.entry, []).append(source)
+    return dict(sorted(found.items()))
+
+
+def _function(name: str, sources: Sequence[Source]) -> Callable[..., object]:
+    """The function of a command.
+
+    Raises:
+        PluginError: where there are two, or it cannot be used.
+    """
+    if len(sources) > 1:
+        owners = " and ".join(f"{source.distribution} {source.version}" for source in sources)
+        raise PluginError(
+            f'two plugins provide the command "{name}": {owners}; uninstall one of them, or choose '
+            "with MDMKIT_PLUGINS=<distributions>"
+        )
+    return check_command(sources[0])
+
+
+def check_command(source: Source) -> Callable[..., object]:
+    """The function of a plugin's command.
+
+    Raises:
+        PluginError: where it cannot be imported, or is no function that typer takes.
+    """
+    try:
+        function = source.load()
+        if not callable(function):
+            raise TypeError(f"expected a function, got {type(function).__name__}")
+        trial = typer.Typer()
+        trial.command()(function)
+        typer.main.get_command(trial)
+    except (Exception, SystemExit) as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise PluginError(
+            f'the command "{source.entry}" of {source.distribution} {source.version} cannot be '
+            f"used: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        ) from error
+    checked: Callable[..., object] = function
+    return checked
+
+
+def _refuse(app: typer.Typer, name: str, reason: str) -> None:
+    """Add a command that says, whatever its arguments, why there is none of this name."""
+
+    def refused(context: typer.Context) -> None:  # noqa: ARG001 - by which it takes anything
+        raise PluginError(reason)
+
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+    help = "Cannot be used; `mdmkit plugins doctor` says why."
+    app.command(name, help=help, context_settings=anything)(refused)

@@ -1,0 +1,91 @@
+"""A run directory for weights that were trained elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mdmkit.data.blocks import build_tokenizer
+from mdmkit.data.text_tokenizer import TextTokenizer
+from mdmkit.errors import CheckpointError
+from mdmkit.evaluation.run import TOKENIZER, load_into, weights_facts
+from mdmkit.files import explained, sync_directory, sync_file, write_atomic, write_json
+from mdmkit.network import build_root
+from mdmkit.recipe import Recipe, dump_recipe, recipe_hash, recipe_toml
+from mdmkit.training.exported import IMPORTED, WEIGHTS
+from mdmkit.training.run_directory import RESOLVED
+
+
+def write_run(
+    directory: str | Path,
+    recipe: Recipe,
+    *,
+    weights: Mapping[str, Tensor],
+    source: Mapping[str, Any],
+    tokenizer: TextTokenizer | None = None,
+    step: int = 0,
+    ema: bool = False,
+) -> Path:
+    """Make a run of weights from elsewhere, for ``mdmkit eval``, ``sample`` and the like.
+
+    The directory is there as a whole or not at all.
+
+    Args:
+        directory: to be made.
+        recipe: whose denoiser the weights are for; its corpus need not be at hand.
+        weights: by name, as in the ``state_dict`` of the denoiser.
+        source: where they come from, as plain JSON; kept as ``imported.json``.
+        tokenizer: of the run; by default that of the recipe is built.
+        step: the optimizer steps behind the weights.
+        ema: whether they are an average over training.
+
+    Returns:
+        The directory.
+
+    Raises:
+        CheckpointError: where the directory is there already or cannot be written, or the
+            weights do not fit the network (every name is checked, both ways).
+        DataError: where the tokenizer cannot be had.
+    """
+    target = Path(directory)
+    if target.exists():
+        raise CheckpointError(f"{target}: is there already; choose another place, or remove it")
+    tokenizer = build_tokenizer(recipe.data) if tokenizer is None else tokenizer
+    root = build_root(recipe, tokenizer.vocab, torch.device("cpu"), "fp32")
+    named = {f"denoiser.{name}": tensor for name, tensor in weights.items()}
+    load_into(root, named, where=f"{target}, weights to be imported")
+    facts = weights_facts(
+        run=recipe.run.name,
+        recipe_hash=recipe_hash(recipe),
+        step=step,
+        ema=ema,
+        precision=recipe.train.precision,
+    )
+    with explained(target, "make room, or choose another place"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
+        try:
+            tokenizer.save(temporary / TOKENIZER)
+            write_atomic(temporary / "recipe.toml", recipe_toml(recipe))
+            write_json(temporary / RESOLVED, dump_recipe(recipe))
+            write_json(temporary / IMPORTED, dict(source))
+            # A tied weight has two names, and safetensors wants each to have its own memory.
+            whole = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+            metadata = {"format": "pt", "facts": json.dumps(facts)}
+            save_file(whole, temporary / WEIGHTS, metadata)
+            sync_file(temporary / WEIGHTS)
+            temporary.chmod(0o755)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_directory(target.parent)
+    return target

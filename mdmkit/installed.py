@@ -1,0 +1,176 @@
+"""The installed distributions that extend mdmkit, found by their entry points alone.
+
+Group ``mdmkit`` has plugins, modules with hook functions; group ``mdmkit.commands`` has commands
+(`mdmkit.plugin_commands`). Nothing is imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from mdmkit import __version__
+from mdmkit.errors import PluginError
+from mdmkit.suggest import did_you_mean
+
+ENTRY_POINT_GROUP = "mdmkit"
+COMMANDS = "mdmkit.commands"
+RESTRICT = "MDMKIT_PLUGINS"
+DISTRIBUTION = "mdmkit"
+BUILTINS = tuple(
+    f"mdmkit.builtin.{name}"
+    for name in (
+        "denoisers",
+        "schedules",
+        "time_samplers",
+        "mask_patterns",
+        "weightings",
+        "objectives",
+        "samplers",
+        "evaluators",
+        "corpora",
+        "trackers",
+    )
+)
+
+
+@frozen(kw_only=True)
+class Source:
+    """Something that can be registered: where it is and how it is imported.
+
+    Attributes:
+        distribution, version: what it is part of.
+        entry: its name there: of the entry point (for ours, of the module).
+        load: imports it and returns the plugin object, mostly a module.
+        module: the module that it is, or is in.
+    """
+
+    distribution: str
+    version: str
+    entry: str
+    load: Callable[[], Any]
+    module: str = ""
+
+
+def sources_of(distribution: str) -> tuple[Source, ...]:
+    """The plugins of one installed distribution; of ours, the built-in modules.
+
+    Raises:
+        PluginError: where it has none; the message says which distributions have.
+    """
+    key = _normalized(distribution)
+    if key == DISTRIBUTION:
+        return tuple(builtin_sources())
+    found = providers()
+    if key in found and (plugins := tuple(_sources(found[key]))):
+        return plugins
+    known = [DISTRIBUTION, *(name for name in found if tuple(_sources(found[name])))]
+    try:
+        version = metadata.version(distribution)
+    except (metadata.PackageNotFoundError, ValueError):
+        problem = f'no distribution "{distribution}" is installed'
+        problem += did_you_mean(key, known) or ";"
+    else:
+        problem = (
+            f"{distribution} {version} is installed, but provides no plugin: it has no entry "
+            f'point in the group "{ENTRY_POINT_GROUP}";'
+        )
+    raise PluginError(f"{problem} distributions with plugins: {', '.join(known)}")
+
+
+def stated_api(source: Source) -> int | None:
+    """The ``MDMKIT_API`` in the text of a plugin's module, for one that cannot be imported."""
+    try:
+        spec = importlib.util.find_spec(source.module) if source.module else None
+        text = Path(spec.origin or "").read_text(encoding="utf-8") if spec else ""
+    except (Exception, SystemExit):  # a package above it is imported, and may raise anything
+        return None
+    found = re.search(r"^MDMKIT_API(?:: \w+)? = (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def builtin_sources() -> Iterator[Source]:
+    """Our own modules."""
+    for module in BUILTINS:
+        yield Source(
+            distribution=DISTRIBUTION,
+            version=__version__,
+            entry=module,
+            load=partial(import_module, module),
+        )
+
+
+def installed_sources(environ: Mapping[str, str] = os.environ) -> Iterator[Source]:
+    """Those of the installed plugins that ``MDMKIT_PLUGINS`` lets in."""
+    found = providers()
+    for key in _wanted(environ.get(RESTRICT, ""), found):
+        yield from _sources(found[key])
+
+
+def command_sources(environ: Mapping[str, str] = os.environ) -> Iterator[Source]:
+    """The commands of the installed plugins that ``MDMKIT_PLUGINS`` lets in."""
+    found = providers()
+    for key in _wanted(environ.get(RESTRICT, ""), found):
+        yield from _sources(found[key], COMMANDS)
+
+
+def _sources(
+    distribution: metadata.Distribution, group: str = ENTRY_POINT_GROUP
+) -> Iterator[Source]:
+    for entry in distribution.entry_points.select(group=group):
+        yield Source(
+            distribution=distribution.name,
+            version=distribution.version,
+            entry=entry.name,
+            load=entry.load,
+            module=entry.module,
+        )
+
+
+def providers() -> dict[str, metadata.Distribution]:
+    """The installed distributions with plugins by normalized name, in alphabetical order.
+
+    A distribution that is found twice (an editable install beside an old one) counts once, as
+    the one that ``import`` would find first; one whose metadata is damaged has no name. Only the
+    names of those with plugins are read, since reading all of them takes most of the time.
+    """
+    found: dict[str, metadata.Distribution] = {}
+    for distribution in filter(_has_plugins, metadata.distributions()):
+        name = distribution.metadata["Name"]
+        if name and _normalized(name) not in found:
+            first = metadata.distribution(name)
+            if _has_plugins(first):
+                found[_normalized(name)] = first
+    return dict(sorted(found.items()))
+
+
+def _has_plugins(distribution: metadata.Distribution) -> bool:
+    return any(entry.group in (ENTRY_POINT_GROUP, COMMANDS) for entry in distribution.entry_points)
+
+
+def _wanted(restriction: str, known: Iterable[str]) -> list[str]:
+    known = list(known)
+    names = [_normalized(name.strip()) for name in restriction.split(",") if name.strip()]
+    if not names:
+        return known
+    if names == ["none"]:
+        return []
+    for name in names:
+        if name not in known:
+            raise PluginError(
+                f'{RESTRICT}: no installed distribution "{name}" provides mdmkit plugins'
+                f"{did_you_mean(name, known) or ';'} known: {', '.join(known) or 'none'}"
+            )
+    return [name for name in known if name in names]
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
