@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mdmkit.draws import StepDraws
 from mdmkit.protocols import ObjectiveContext
 from mdmkit.testing import check_all, check_objective
 from mdmkit.testing.facts import HashDenoiser, objective_context, random_batch, run_facts
-from mdmkit.values import Attention, Batch, Vocabulary
+from mdmkit.values import Batch, Vocabulary
 
 plugin = pytest.importorskip(
     "mdmkit_puma", reason="not installed: pip install -e plugins/mdmkit-puma"
@@ -56,9 +55,7 @@ class Sure(torch.nn.Module):
         self.p = torch.nn.Parameter(torch.tensor(p))
         self.blocks = torch.nn.ModuleList()
 
-    def forward(
-        self, tokens: Tensor, *, t: Tensor | None = None, attention: Attention | None = None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, **_: Any) -> Tensor:
         return self.p.expand(len(tokens), -1)[..., None]
 
     def unembed(self, h: Tensor) -> Tensor:
@@ -189,7 +186,9 @@ def test_the_loss_is_the_mean_over_rows_of_the_mean_over_masks() -> None:
     p = torch.tensor(P, dtype=torch.float64)
     nll = torch.where(noised.targets == 0, -p.log(), -((1 - p) / 4).log())
     means = [nll[row][noised.in_loss[row]].mean() for row in range(8)]
-    assert float(loss.total.detach() / noised.denominator) == pytest.approx(float(sum(means)) / 8, rel=1e-5)
+    assert float(loss.total.detach() / noised.denominator) == pytest.approx(
+        float(sum(means)) / 8, rel=1e-5
+    )
     assert noised.denominator == 8
     # The linear schedule masks a share t.
     torch.testing.assert_close(noised.t, noised.in_loss.float().mean(-1))
