@@ -90,8 +90,12 @@ class Fake:
         self.rows: list[tuple[int, dict[str, float]]] = []
         self.fails: set[str] = set()
         self.ended = 0
+        self.held: set[str] = set()
 
     def init(self, **options: Any) -> Fake:
+        if options["id"] in self.held:
+            raise ValueError(f"run ID {options['id']} is in use")  # as wandb has it
+        self.held.add(options["id"])
         self.fail(f"init {options['mode']}")
         self.begun.append(options)
         return self
@@ -106,9 +110,11 @@ class Fake:
 
     def finish(self) -> None:
         self.fail("finish")
+        self.teardown()
         self.ended += 1
 
-    def teardown(self) -> None: ...
+    def teardown(self) -> None:
+        self.held.clear()
 
     def fail(self, where: str) -> None:
         if where in self.fails:
@@ -139,6 +145,7 @@ def session(run: Path, resumed: int, *lines: dict[str, float], **options: Any) -
             tracker.log(entry)
     for tracker in trackers:
         tracker.close()
+    sys.modules["wandb"].teardown()  # the process ends
 
 
 @needs_wandb

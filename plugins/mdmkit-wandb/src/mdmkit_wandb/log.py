@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mdmkit_wandb import Wandb
 
 LINES = "metrics.jsonl"  # that every run directory has
-_LOGIN_SECONDS = 60.0
+_START_SECONDS = 30.0  # that a run waits for an answer when it starts
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class WandbLog:
             try:
                 return self._init("online")
             except Exception as error:
+                _forget()
                 _say(
                     "wandb cannot be reached; it keeps everything in files of "
                     f"{self._folder}, for `wandb sync`",
@@ -111,7 +112,8 @@ class WandbLog:
                 console="off",  # what the program prints is its own business
                 disable_job_creation=True,
                 finish_timeout=options.finish_seconds,
-                login_timeout=_LOGIN_SECONDS,
+                init_timeout=_START_SECONDS,
+                login_timeout=_START_SECONDS,
                 reinit="create_new",  # whatever other runs this process has
                 save_code=False,
             ),
@@ -124,6 +126,16 @@ class WandbLog:
     def _give_up(self, what: str, error: Exception) -> None:
         self._run = None
         _say(f"{what}; the training goes on without it, and {LINES} has every line", error)
+
+
+def _forget() -> None:
+    """Have wandb let go of a run that did not start, or its name could not be used again.
+
+    wandb has no way to do so but to end all that this process has with it.
+    """
+    import wandb
+
+    wandb.teardown()
 
 
 def _say(what: str, error: Exception) -> None:
