@@ -97,14 +97,14 @@ def plugin_paths(folder: Path) -> list[str]:
     return []
 
 
-def speed(runs_dir: Path, cell: str) -> float:
-    """Tokens a second of a cell's runs, after the first quarter of their lines."""
+def speed(runs_dir: Path, cell: str) -> float | None:
+    """Tokens a second of a cell's runs after the first quarter of their lines, if there are any."""
     name = "train/tokens_per_second"
     found: list[float] = []
     for run in sorted(runs_dir.glob(f"{cell}-*")):
         lines = [x[name] for x in read_metrics(run / "metrics.jsonl") if name in x]
         found += lines[len(lines) // 4 :]
-    return fmean(found)
+    return fmean(found) if found else None
 
 
 def main() -> None:

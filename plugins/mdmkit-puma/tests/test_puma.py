@@ -301,3 +301,19 @@ def test_its_recipe_extends_the_quickstart() -> None:
 def test_what_does_not_fit_is_refused(change: str, said: str) -> None:
     with pytest.raises(mdmkit.RecipeError, match=said):
         mdmkit.load_recipe(RECIPE, [change])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(False, reason="needs a CUDA device")
+def test_a_gpu_leaves_the_same_pool() -> None:
+    rows, cpu = torch.arange(8), torch.device("cpu")
+    pools = []
+    for device in (cpu, torch.device("cuda")):
+        live, network = puma(stages=4, threshold=0.65), Sure(P).to(device)
+        for step in range(6):
+            noised = live.corrupt(text(rows, step), draws(rows, step)).placed()
+            noised = noised.pinned() if device != cpu else noised
+            live.loss(network, noised.to(device)).total.backward()
+        pools.append(live.state_dict())
+    for name, tensor in pools[0].items():
+        assert torch.equal(tensor, pools[1][name]), name
