@@ -304,7 +304,7 @@ def test_what_does_not_fit_is_refused(change: str, said: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(False, reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_leaves_the_same_pool() -> None:
     rows, cpu = torch.arange(8), torch.device("cpu")
     pools = []
