@@ -102,7 +102,7 @@ class LivePuma:
             visible, size = (old.scored & ~old.masked).sum(-1), old.scored.sum(-1)
             onward = torch.maximum(onward, (visible * stages - 1) // size.clamp(min=1))
         stage = torch.where(again, old.stage, onward)
-        done = ~again & ((stage >= stages) | ~old.masked.any(-1) | self.pool.empty(draws.rows))
+        done = (stage >= stages) | ~old.masked.any(-1) | self.pool.empty(draws.rows)
         fresh = self._fresh(batch, draws)
         swap = done[:, None]
         return Seats(
@@ -122,8 +122,9 @@ class LivePuma:
         The first that a row has begins in a stage of the row's own, so that all stages are there
         from the first step; a later one begins in the first stage.
         """
-        stages, rows, empty = self.options.stages, draws.rows, self.pool.empty(draws.rows)
-        stage = torch.where(empty, rows * stages // self.context.facts.global_batch_size, 0)
+        rows, total = draws.rows, self.context.facts.global_batch_size
+        own = rows % total * self.options.stages // total
+        stage = own.where(self.pool.empty(rows), 0)
         scored, documents = batch.scored(), batch.document_ids
         visible = self._visible(stage, scored.sum(-1), draws.uniform("puma/begin"))
         if self.options.restart == "all_masked":

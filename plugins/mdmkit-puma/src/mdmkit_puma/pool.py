@@ -61,6 +61,7 @@ class Pool:
             row was never trained, nothing of it means anything.
         """
         self.settle()
+        self._reach(rows)
         flags = self.flags[rows, :length]
         again = self.step[rows] == step
         hidden = torch.where(again[:, None], flags & _MASKED, flags & _LEFT) > 0
@@ -74,6 +75,15 @@ class Pool:
             scored=flags & _SCORED > 0,
             masked=hidden,
         )
+
+    def _reach(self, rows: Tensor) -> None:
+        """Make room for row numbers past the global batch: estimates of memory ask for any."""
+        more = int(rows.max()) + 1 - len(self.step) if len(rows) else 0
+        if more > 0:
+            self.step = torch.cat([self.step, torch.full((more,), -1)])
+            for name in _ROWS[1:]:
+                part = getattr(self, name)
+                setattr(self, name, torch.cat([part, part.new_zeros(more, *part.shape[1:])]))
 
     def empty(self, rows: Tensor) -> Tensor:
         """Which of the rows never had a sequence: ``[B]`` bool."""
