@@ -10,7 +10,8 @@ the same masked batch, with the NELBO's weight, fused AdamW and clipping. Theirs
 `models/dit.py` and `_subs_parameterization` of `diffusion.py` as they stand in PATH; only
 `flash_attn`, where it is not installed, is stood in for by torch's own attention, and
 `torch.cuda.amp.autocast` by that of the device. Ours is `dit` and `masked_diffusion`. With
-``--compile`` both are measured compiled, too: theirs as a whole, ours block by block with the head.
+``--compile`` both are measured compiled, too: theirs as a whole (a variant that cannot be compiled
+is said to have failed), ours block by block with the head.
 Each variant runs in a process of its own, by turns; seconds are medians of a step.
 """
 
@@ -163,7 +164,11 @@ def worker(args: argparse.Namespace, whose: str, compiled: bool, pipe: Connectio
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-4, fused=True)
     while pipe.recv():
         start = time.perf_counter()
-        loss = loss_of(there) / sample.denominator.item()
+        try:
+            loss = loss_of(there) / sample.denominator.item()
+        except Exception as error:  # torch.compile does not take everything
+            pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            return
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
@@ -208,10 +213,16 @@ def main() -> None:
         context.Process(target=worker, args=(args, who, compiled, end), daemon=True).start()
     times: dict[str, list[float]] = {name: [] for name in pipes}
     losses: dict[str, list[float]] = {name: [] for name in pipes}
+    failed: dict[str, str] = {}
     for turn in range(args.warmup + args.steps):
-        for name, pipe in pipes.items():
+        for name, pipe in [*pipes.items()]:
             pipe.send(True)
-            seconds, loss = pipe.recv()
+            answer = pipe.recv()
+            if isinstance(answer, str):
+                failed[name] = answer
+                del pipes[name]
+                continue
+            seconds, loss = answer
             losses[name].append(round(loss, 5))
             if turn >= args.warmup:
                 times[name].append(seconds)
@@ -237,6 +248,7 @@ def main() -> None:
         "settings": settings,
         "mdlm": revision(args.mdlm) | {"flash_attn": bool(importlib.util.find_spec("flash_attn"))},
         "variants": found,
+        "failed": failed,
         "speedup_of_the_best": round(best["mdmkit"] / best["mdlm"], 2),
         "environment": environment(torch.device(args.device)),
     }, indent=2))  # fmt: skip

@@ -29,6 +29,7 @@ PAGES = [
         "sampling.md",
     )
 ]
+_PARTS = ("blocks", "attention", "head", "optimizer", "rest")
 MARKED = re.compile(r"(<!-- (\w+): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 
 
@@ -265,7 +266,32 @@ def sampling() -> str:
     return table("network | sampler | options | calls | rows shown | tokens/s", rows)
 
 
+def gpu() -> str:
+    """Two networks on one GPU."""
+    rows = []
+    for name, file in (("DiT-small", "bench_dit_small_h200_unaligned"), ("1.1B", "bench_1b_h200")):
+        found = read(file)
+        millions = found["sizes"]["parameters"] / 1e6
+        parts = {part["name"]: part["measured"] for part in found["roofline"]}
+        step = found["step"]["median"]
+        rows.append(
+            (
+                f"{name}, {millions:,.0f} M",
+                f"{step * 1e3:.0f}",
+                f"{found['tokens_per_second']:,.0f}",
+                f"{found['utilisation']['model']:.1%}",
+                f"{found['utilisation']['hardware']:.1%}",
+                f"{found['memory'][0]['peak'] / 1e9:.1f}",
+                *(f"{parts[part] / step:.0%}" for part in _PARTS),
+            )
+        )
+    return table(
+        " | ".join(["network", "ms a step", "tokens/s", "MFU", "HFU", "peak GB", *_PARTS]), rows
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "gpu": gpu,
     "masked_head": masked_head,
     "chunk_sizes": chunk_sizes,
     "mdlm_speed": mdlm_speed,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mdmkit.evaluation.write_run import write_run
     from mdmkit.hookspecs import hookimpl
     from mdmkit.options import component, option
-    from mdmkit.recipe import Recipe, load_recipe
+    from mdmkit.recipe import Recipe, load_recipe, recipe_from_dict
     from mdmkit.training.loop import train
 
 __version__ = "0.1.0"
@@ -59,6 +59,7 @@ __all__ = [
     "load_recipe",
     "open_run",
     "option",
+    "recipe_from_dict",
     "replay",
     "sample",
     "sample_states",
@@ -85,6 +86,7 @@ _LAZY = {
     "load_recipe": "mdmkit.recipe",
     "open_run": "mdmkit.evaluation.run",
     "option": "mdmkit.options",
+    "recipe_from_dict": "mdmkit.recipe",
     "replay": "mdmkit.evaluation.replay",
     "sample": "mdmkit.evaluation.generate",
     "sample_states": "mdmkit.evaluation.generate",

@@ -66,7 +66,7 @@ def sources_of(distribution: str) -> tuple[Source, ...]:
     Raises:
         PluginError: where it has none; the message says which distributions have.
     """
-    key = _normalized(distribution)
+    key = normalized(distribution)
     if key == DISTRIBUTION:
         return tuple(builtin_sources())
     found = providers()
@@ -93,7 +93,7 @@ def stated_api(source: Source) -> int | None:
         text = Path(spec.origin or "").read_text(encoding="utf-8") if spec else ""
     except (Exception, SystemExit):  # a package above it is imported, and may raise anything
         return None
-    found = re.search(r"^MDMKIT_API(?:: \w+)? = (\d+)$", text, re.MULTILINE)
+    found = re.search(r"^MDMKIT_API(?:: \w+)? *= *(\d+)\s*(?:#.*)?$", text, re.MULTILINE)
     return int(found[1]) if found else None
 
 
@@ -108,18 +108,17 @@ def builtin_sources() -> Iterator[Source]:
         )
 
 
-def installed_sources(environ: Mapping[str, str] = os.environ) -> Iterator[Source]:
-    """Those of the installed plugins that ``MDMKIT_PLUGINS`` lets in."""
+def installed_sources(
+    environ: Mapping[str, str] = os.environ, group: str = ENTRY_POINT_GROUP
+) -> Iterator[Source]:
+    """The plugins, or the commands, that are installed and that ``MDMKIT_PLUGINS`` lets in.
+
+    Raises:
+        PluginError: where that names what is not there.
+    """
     found = providers()
     for key in _wanted(environ.get(RESTRICT, ""), found):
-        yield from _sources(found[key])
-
-
-def command_sources(environ: Mapping[str, str] = os.environ) -> Iterator[Source]:
-    """The commands of the installed plugins that ``MDMKIT_PLUGINS`` lets in."""
-    found = providers()
-    for key in _wanted(environ.get(RESTRICT, ""), found):
-        yield from _sources(found[key], COMMANDS)
+        yield from _sources(found[key], group)
 
 
 def _sources(
@@ -145,10 +144,10 @@ def providers() -> dict[str, metadata.Distribution]:
     found: dict[str, metadata.Distribution] = {}
     for distribution in filter(_has_plugins, metadata.distributions()):
         name = distribution.metadata["Name"]
-        if name and _normalized(name) not in found:
+        if name and normalized(name) not in found:
             first = metadata.distribution(name)
             if _has_plugins(first):
-                found[_normalized(name)] = first
+                found[normalized(name)] = first
     return dict(sorted(found.items()))
 
 
@@ -158,7 +157,7 @@ def _has_plugins(distribution: metadata.Distribution) -> bool:
 
 def _wanted(restriction: str, known: Iterable[str]) -> list[str]:
     known = list(known)
-    names = [_normalized(name.strip()) for name in restriction.split(",") if name.strip()]
+    names = [normalized(name.strip()) for name in restriction.split(",") if name.strip()]
     if not names:
         return known
     if names == ["none"]:
@@ -172,5 +171,6 @@ def _wanted(restriction: str, known: Iterable[str]) -> list[str]:
     return [name for name in known if name in names]
 
 
-def _normalized(name: str) -> str:
+def normalized(name: str) -> str:
+    """A distribution's name as the package index compares them."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -97,7 +97,19 @@ def load_catalogue(environ: Mapping[str, str] = os.environ) -> Catalogue:
 
 
 def build_catalogue(sources: Iterable[Source]) -> Catalogue:
-    """Register each source in turn and keep what it provides, or why it could not."""
+    """Register each source in turn and keep what it provides, or why it could not.
+
+    Raises:
+        PluginError: where two give one name to two components of a hook.
+    """
+    catalogue = load_all(sources)
+    for problem in collisions(catalogue.components):
+        raise PluginError(problem)
+    return catalogue
+
+
+def load_all(sources: Iterable[Source]) -> Catalogue:
+    """The same, with components that collide."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     components: list[Component] = []
@@ -109,7 +121,6 @@ def build_catalogue(sources: Iterable[Source]) -> Catalogue:
         # it must not take the other plugins down with it.
         except (Exception, SystemExit) as error:
             broken.append(_broken(source, error))
-    _refuse_collisions(components)
     return Catalogue(components=tuple(components), broken=tuple(broken))
 
 
@@ -205,19 +216,20 @@ def _broken(source: Source, error: BaseException) -> BrokenPlugin:
     )
 
 
-def _refuse_collisions(components: Iterable[Component]) -> None:
+def collisions(components: Iterable[Component]) -> Iterator[str]:
+    """What is wrong where two components have one name, or one has two; a sentence each."""
     names: dict[tuple[str, str], Component] = {}
     classes: dict[tuple[str, type], Component] = {}
     for new in components:
         old = names.setdefault((new.hook, new.name), new)
         if old is not new:
-            raise PluginError(
+            yield (
                 f'two components provide the {new.kind} "{new.name}": {_owner(old)} and '
                 f"{_owner(new)}; uninstall one of them, or choose with {RESTRICT}=<distributions>"
             )
         twin = classes.setdefault((new.hook, new.cls), new)
-        if twin is not new:
-            raise PluginError(
+        if twin is not new and old is new:
+            yield (
                 f'the {new.kind} class {new.cls.__qualname__} has two names: "{twin.name}" from '
                 f'{_owner(twin)} and "{new.name}" from {_owner(new)}'
             )

@@ -37,14 +37,20 @@ def with_plugin_commands(
     own = taken_names(app)
     if command in own or "--version" in arguments[:1]:
         return app
-    from mdmkit.installed import command_sources
+    from mdmkit.installed import COMMANDS, installed_sources
 
+    try:
+        sources = _by_name(installed_sources(environ, COMMANDS))
+    except PluginError:
+        if command is None:  # --help helps even where MDMKIT_PLUGINS is wrong
+            return app
+        raise
     extended = copy.copy(app)
     extended.registered_commands = list(app.registered_commands)
-    for name, sources in _by_name(command_sources(environ)).items():
+    for name, providers in sources.items():
         if name not in own and command in (None, name):
             try:
-                extended.command(name)(_function(name, sources))
+                extended.command(name)(_function(name, providers))
             except PluginError as error:
                 _refuse(extended, name, str(error))
     return extended

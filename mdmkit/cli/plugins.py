@@ -1,4 +1,7 @@
-"""``mdmkit plugins``: which components there are, and who provides them."""
+"""``mdmkit plugins``: which components there are, and who provides them.
+
+A sub-command is a module beside this one with ``register(group)``, as a command is for `app`.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,32 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import typer
 
+from mdmkit.cli import plugins_doctor, plugins_new, plugins_show
 from mdmkit.cli.options import JsonOption, print_columns, print_json
 
 if TYPE_CHECKING:
     from mdmkit.plugins import Catalogue
 
 
+SUBCOMMANDS = (plugins_show, plugins_doctor, plugins_new)
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(plugins)
+    """Add the command and its sub-commands."""
+    group = typer.Typer(
+        help="List the components and who provides them, look into them, or make a plugin.",
+        invoke_without_command=True,
+    )
+    group.callback()(plugins)
+    for command in SUBCOMMANDS:
+        command.register(group)
+    app.add_typer(group, name="plugins")
 
 
-def plugins(as_json: JsonOption = False) -> None:
+def plugins(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the components by distribution, version and hook, and the plugins that are broken."""
+    if context.invoked_subcommand is not None:
+        return
     from mdmkit.plugins import load_catalogue
 
     catalogue = load_catalogue()

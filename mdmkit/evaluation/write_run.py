@@ -81,6 +81,7 @@ def write_run(
             whole = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
             metadata = {"format": "pt", "facts": json.dumps(facts)}
             save_file(whole, temporary / WEIGHTS, metadata)
+            (temporary / WEIGHTS).chmod((temporary / RESOLVED).stat().st_mode)
             sync_file(temporary / WEIGHTS)
             temporary.chmod(0o755)
             temporary.rename(target)

@@ -151,6 +151,7 @@ def train_step(
     device, objective = job.world.device, job.live.objective
     step_loss = torch.zeros((), device=device)
     losses: list[Loss] = []
+    times: list[Tensor | None] = []
     for index, noised in enumerate(micro_batches):
         communicate(job.root, job.recipe.parallel, last=index == len(micro_batches) - 1)
         # Dropout alone knows of ranks: it is a function of (seed, step, rank, index).
@@ -163,7 +164,9 @@ def train_step(
         job.phase("backward")
         (loss.total / denominator).backward()
         step_loss += loss.total.detach() / denominator
-        losses.append(loss)
+        # The graph would keep what checkpointed blocks were given until the end of the step.
+        losses.append(loss._replace(total=loss.total.detach()))
+        times.append(there.t)
 
     job.phase("update")
     norm = clip_gradients(job.root.parameters(), job.recipe.train.clip_norm)
@@ -174,5 +177,5 @@ def train_step(
     job.phase("rest")
     scored = torch.stack([noised.in_loss.sum() for noised in micro_batches]).sum()
     job.window.add(step_loss, scored.to(device, non_blocking=True), norm, finite)
-    job.time_bins.add(micro_batches, losses)
+    job.time_bins.add(times, losses)
     return losses

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint._state_dict_stager import StateDictStager
 
 from mdmkit.environment import environment
 from mdmkit.errors import CheckpointError
@@ -81,7 +81,7 @@ class Saver:
         if len(self._under_way) == len(self._stagers):
             self._under_way.popleft().result()
         self._stagers.rotate()
-        copy = cast("dict[str, Tensor]", self._stagers[0].stage(dict(tensors)))
+        copy = _staged(self._stagers[0], tensors, self._world.device)
         self._under_way.append(
             self._thread.submit(self._write, step, copy, deepcopy(facts), self._beside)
         )
@@ -108,17 +108,24 @@ class Saver:
         )
 
 
-def _stager(device: torch.device) -> DefaultStager:
-    """Copies a state into memory that it keeps for the next one."""
+def _stager(device: torch.device) -> StateDictStager:
+    """Copies a state into memory that it keeps for the next one.
+
+    The public ``DefaultStager`` does this with one of these; that of torch 2.11 throws it away
+    after its first copy, so that a second checkpoint fails.
+    """
+    return StateDictStager(pin_memory=device.type == "cuda")
+
+
+def _staged(
+    stager: StateDictStager, tensors: Mapping[str, Tensor], device: torch.device
+) -> dict[str, Tensor]:
+    """The state in the host's memory."""
     cuda = device.type == "cuda"
-    return DefaultStager(
-        StagingOptions(
-            use_pinned_memory=cuda,
-            use_non_blocking_copy=cuda,  # one wait for all copies, before `stage` returns
-            use_shared_memory=False,
-            use_async_staging=False,
-        )
-    )
+    copy = cast("dict[str, Tensor]", stager.stage(dict(tensors), non_blocking=cuda))
+    if cuda:
+        torch.cuda.synchronize(device)  # one wait for all copies
+    return copy
 
 
 def _use_device(device: torch.device) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from mdmkit.training.distributed import World
-from mdmkit.values import Loss, Noised
+from mdmkit.values import Loss
 
 BINS = 10
 
@@ -19,15 +20,19 @@ class TimeBins:
         """Start with nothing."""
         self.sums = torch.zeros(2, BINS, dtype=torch.float64, device=device)
 
-    def add(self, noised: Sequence[Noised], losses: Sequence[Loss]) -> None:
-        """Take the micro-batches of a step; rows without a time are left out.
+    def add(self, times: Sequence[Tensor | None], losses: Sequence[Loss]) -> None:
+        """Take the micro-batches of a step; those without times are left out.
 
         A row whose cross-entropy is not finite is left out, too: its step changed nothing.
+
+        Args:
+            times: ``[B]`` each, on the device.
+            losses: of the same micro-batches.
         """
-        for sample, loss in zip(noised, losses, strict=True):
-            if sample.t is None:
+        for t, loss in zip(times, losses, strict=True):
+            if t is None:
                 continue
-            place = (sample.t * BINS).long().clamp(0, BINS - 1).to(self.sums.device)
+            place = (t * BINS).long().clamp(0, BINS - 1)
             good = loss.nll.isfinite()
             values = torch.stack([loss.nll.where(good, 0.0), loss.tokens * good]).double()
             self.sums.index_add_(1, place, values)

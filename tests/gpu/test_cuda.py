@@ -9,6 +9,7 @@ import torch
 
 from mdmkit import evaluate, load_recipe, sample, train
 from mdmkit.builtin.denoisers.dit import Dit
+from mdmkit.builtin.denoisers.layers import vocabulary_linear
 from mdmkit.diffusion import masked_nll
 from mdmkit.head import weighted_loss
 from mdmkit.metrics_log import read_metrics
@@ -98,6 +99,22 @@ def test_the_head_is_that_of_all_logits(fill: int) -> None:
     torch.testing.assert_close(
         gradient, denoiser.output_layer.linear.weight.grad, rtol=1e-3, atol=1e-3
     )
+
+
+def test_an_odd_vocabulary_is_filled_up_and_cut_again() -> None:
+    torch.manual_seed(0)
+    h = torch.randn(3, 5, 64, device="cuda", requires_grad=True)
+    weight = torch.randn(4099, 64, device="cuda", requires_grad=True)
+    bias = torch.randn(4099, device="cuda", requires_grad=True)
+    slope = torch.randn(3, 5, 4099, device="cuda")
+    for made, wanted in zip(
+        *(
+            (out := linear(h, weight, bias), *torch.autograd.grad(out, (h, weight, bias), slope))
+            for linear in (vocabulary_linear, torch.nn.functional.linear)
+        ),
+        strict=True,
+    ):
+        torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_a_checkpoint_is_of_the_state_at_the_call(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import attrs
 import pytest
@@ -21,16 +21,16 @@ import mdmkit
 from mdmkit import hookspecs, protocols
 from mdmkit.choices import all_choices
 from mdmkit.contracts import HOOKS
-from mdmkit.options import DEFAULT_USE, METADATA_KEY
+from mdmkit.option_words import option_rows
+from mdmkit.options import DEFAULT_USE
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import CLOSED_TABLES, Recipe, dump_recipe, load_recipe, recipe_names
 from mdmkit.report.curves import effective_curves
-from mdmkit.scalars import WORDS
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "docs" / "recipes.md"
 HOW = ROOT / "docs" / "how_a_run_works.md"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BEGIN, END = "<!-- reference: begin -->", "<!-- reference: end -->"
 CATALOGUE = load_catalogue({"MDMKIT_PLUGINS": "none"})
 CHOICES = all_choices(CATALOGUE, CLOSED_TABLES)
@@ -86,51 +86,11 @@ def _options(fields: list[attrs.Attribute[Any]]) -> str:
     if not fields:
         return "No options."
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
-    for field in fields:
-        for cells in _rows(field):
-            escaped = (_words(cell).replace("|", chr(92) + "|") for cell in cells)
-            rows.append(f"| {' | '.join(escaped)} |")
+    for row in option_rows(fields, CHOICES, quote="`"):
+        cells = (f"`{row.key}`", row.value, row.default, row.meaning)
+        escaped = (_words(cell).replace("|", chr(92) + "|") for cell in cells)
+        rows.append(f"| {' | '.join(escaped)} |")
     return "\n".join(rows)
-
-
-def _rows(field: attrs.Attribute[Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Key, value, default and meaning; of a table inside a component, a row for each key."""
-    about = field.metadata[METADATA_KEY].doc
-    if not (isinstance(field.type, type) and attrs.has(field.type)):
-        yield f"`{field.name}`", _value(field), _default(field), about
-        return
-    attrs.resolve_types(field.type)
-    default = field.default
-    table = default.factory() if hasattr(default, "factory") else default
-    for key in attrs.fields(field.type):
-        inner = key.evolve(default=getattr(table, key.name))
-        meaning = f"{about}; {key.metadata[METADATA_KEY].doc}"
-        yield f"`{field.name}.{key.name}`", _value(inner), _default(inner), meaning
-
-
-def _value(field: attrs.Attribute[Any]) -> str:
-    if _is_choice(field.type):
-        return "a table with `use`"
-    kinds = [kind for kind in get_args(field.type) if kind is not type(None)]
-    kind: Any = (
-        kinds[0] if len(kinds) == 1 and get_origin(field.type) is not Literal else field.type
-    )
-    if get_origin(kind) is Literal:
-        return ", ".join(f"`{json.dumps(word)}`" for word in get_args(kind))
-    if _is_choice(kind):
-        return f"table with `use`: {CHOICES[kind].kind}"
-    if get_origin(kind) is tuple:
-        return f"array of {WORDS[get_args(kind)[0]].split(' ', 1)[1]}s"
-    words = WORDS[kind].removeprefix("a ").removeprefix("an ")
-    return f"{words}{field.metadata[METADATA_KEY].describe().removeprefix('a value')}".strip()
-
-
-def _default(field: attrs.Attribute[Any]) -> str:
-    if DEFAULT_USE in field.metadata:
-        return f'`{{use = "{field.metadata[DEFAULT_USE]}"}}`'
-    if field.default is attrs.NOTHING:
-        return "required"
-    return "unset" if field.default is None else f"`{json.dumps(field.default)}`"
 
 
 def _is_choice(annotation: Any) -> bool:

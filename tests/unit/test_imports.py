@@ -29,8 +29,8 @@ FLOORS = (
     },
     {"annotations", "hookspecs", "choosing", "diffusion", "draws", "head", "learning_rate"},
     {"metrics_log", "validation_log", "environment"},
-    {"contracts"},
-    {"installed", "plugins", "plugin_commands", "choices"},
+    {"contracts", "scoring"},
+    {"installed", "plugins", "plugin_health", "choices", "option_words"},
     {"structuring"},
     {
         "data",
@@ -43,7 +43,7 @@ FLOORS = (
         "suite_requests",
         "suite_sources",
     },
-    {"generation", "network", "testing"},
+    {"generation", "network", "scaffold", "testing"},
     {"costs", "training", "evaluation", "comparison", "report", "benchmarking"},
     {"cli"},
 )
@@ -53,6 +53,7 @@ FOR_COMPONENTS = {
     "protocols", "values", "options", "errors", "hookspecs", "diffusion", "data", "draws", "files",
     "head",
     "choosing",
+    "scoring",
     "metrics_log",
     "validation_log",
 }  # fmt: skip
@@ -65,7 +66,7 @@ KNOWS_BUILTINS = {
 }
 PUBLIC = {
     "", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "head", "choosing",
-    "testing",
+    "scoring", "testing",
 }  # fmt: skip
 
 
@@ -125,8 +126,9 @@ def test_the_mathematics_needs_torch_alone():
 
 
 PLUGIN_MODULES = [
-    path for path in modules(REPOSITORY / "plugins") if "tests" not in path.parts
-]  # fmt: skip
+    *(path for path in modules(REPOSITORY / "plugins") if "tests" not in path.parts),
+    *modules(PACKAGE / "scaffold" / "templates"),  # what new plugins start from
+]
 
 
 @pytest.mark.parametrize("path", PLUGIN_MODULES, ids=lambda p: str(p.relative_to(REPOSITORY)))
@@ -156,6 +158,8 @@ def test_the_walk_sees_what_it_should(tmp_path: Path):
         (["check", "quickstart_bell", "lm1b_bell"], ["datasets", "torchmetrics"]),
         (["show", "quickstart_bell"], ["datasets", "torchmetrics"]),
         (["plugins"], ["datasets", "torchmetrics", "pytest"]),
+        (["plugins", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
+        (["plugins", "new", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
         (["schema"], ["datasets", "torchmetrics", "jsonschema", "tensorboard", "pytest"]),
         (["recipes"], ["torch", "datasets", "torchmetrics"]),
         (["data", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),

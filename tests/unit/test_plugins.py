@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 
 import pytest
 
-from mdmkit import hookspecs
+from mdmkit import API_VERSION, OLDEST_API, hookspecs
 from mdmkit.builtin.time_samplers import mdmkit_time_samplers
 from mdmkit.contracts import HOOKS
 from mdmkit.errors import PluginError
@@ -143,6 +145,36 @@ def test_a_broken_plugin_is_kept_aside_and_the_others_go_on(distribution, triang
     assert error in broken.error
     assert "Traceback" in broken.traceback
     assert broken.describe().startswith("mdmkit-broken 2.0 (bad) could not be loaded: ")
+
+
+@pytest.mark.parametrize("stated", ["API_VERSION", "OLDEST_API", "None"])
+def test_a_plugin_for_this_api_is_loaded(distribution, triangle, stated):
+    names = "from mdmkit import API_VERSION, OLDEST_API"
+    code = f"{textwrap.dedent(triangle)}\n{names}\nMDMKIT_API = {stated}"
+    distribution("mdmkit-triangle", code)
+    catalogue = load_catalogue({"MDMKIT_PLUGINS": "mdmkit-triangle"})
+    assert ([c.name for c in strangers(catalogue)], catalogue.broken) == (["triangle"], ())
+
+
+@pytest.mark.parametrize("line", ["", "from mdmkit import a_name_of_the_future"])
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        (99, f"for version 99 of the plugin API, mdmkit .* has version {API_VERSION}: upgrade mdm"),
+        (0, f"for version 0 of the plugin API, .* to version {OLDEST_API} only: upgrade the plug"),
+    ],
+)
+def test_a_plugin_for_another_api_is_kept_aside(distribution, triangle, version, reason, line):
+    code = f"MDMKIT_API = {version}  # of the plugin API\n{line}\n{textwrap.dedent(triangle)}"
+    distribution("mdmkit-triangle", code)
+    (broken,) = load_catalogue({"MDMKIT_PLUGINS": "mdmkit-triangle"}).broken
+    assert re.search(reason, broken.error)
+
+
+def test_an_api_version_is_a_whole_number(distribution, triangle):
+    distribution("mdmkit-triangle", f"MDMKIT_API = '1'\n{textwrap.dedent(triangle)}")
+    (broken,) = load_catalogue({"MDMKIT_PLUGINS": "mdmkit-triangle"}).broken
+    assert broken.error == "MDMKIT_API: expected a whole number such as 1, got '1'"
 
 
 def test_all_breaches_of_a_plugin_are_told_at_once(distribution):

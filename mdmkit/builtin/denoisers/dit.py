@@ -27,6 +27,7 @@ from mdmkit.builtin.denoisers.layers import (
     ZeroLinear,
     check_heads,
     reset_all,
+    vocabulary_linear,
     working_dtype,
 )
 from mdmkit.options import option
@@ -124,7 +125,8 @@ class DitNetwork(nn.Module):
 
     def unembed(self, h: Tensor) -> Tensor:
         """Logits ``[..., V]`` of features ``[..., D]``."""
-        return cast("Tensor", self.output_layer.linear(h))
+        linear = self.output_layer.linear
+        return vocabulary_linear(h, linear.weight, linear.bias)
 
     def _tie(self) -> None:
         """One weight for both ends, if so asked; ``to_empty`` would have made two of it."""

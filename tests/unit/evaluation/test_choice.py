@@ -16,13 +16,13 @@ from torch import Tensor
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
 from mdmkit.builtin.evaluators.choice.accuracy import credit, mean, share
 from mdmkit.builtin.evaluators.choice.answers import Answers
-from mdmkit.builtin.evaluators.choice.greedy import Greedy
-from mdmkit.builtin.evaluators.choice.masks import QuestionDraws, all_masks
-from mdmkit.builtin.evaluators.choice.questions import Option, Question, encode
 from mdmkit.builtin.objectives import Autoregressive
 from mdmkit.errors import DataError, MdmkitError
 from mdmkit.evaluation.driver import run_evaluation
 from mdmkit.protocols import Denoiser, EvaluationContext
+from mdmkit.scoring.greedy import Greedy
+from mdmkit.scoring.masks import QuestionDraws, all_masks
+from mdmkit.scoring.questions import Option, Question, encode
 from mdmkit.testing import objective_context
 from mdmkit.testing.facts import VOCAB, HashDenoiser, UniformDenoiser, cross_entropies
 from mdmkit.testing.surroundings import evaluation_context

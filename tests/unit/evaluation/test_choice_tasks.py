@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
-from mdmkit.builtin.evaluators.choice.questions import Question
 from mdmkit.builtin.evaluators.choice.tasks import TASKS, without_headers
 from mdmkit.data.rows import read_rows
 from mdmkit.errors import DataError
+from mdmkit.scoring.questions import Question
 from mdmkit.testing.surroundings import evaluation_context
 
 ARC = {

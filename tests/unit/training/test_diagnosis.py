@@ -50,9 +50,8 @@ def loss(nll: list[float], tokens: list[int]) -> Loss:
 
 def test_time_bins_are_means_over_masked_tokens() -> None:
     bins = TimeBins(CPU)
-    bins.add(
-        [noised([0.01, 0.09, 0.95]), noised([0.05])], [loss([2, 4, 9], [1, 2, 3]), loss([4], [2])]
-    )
+    times = [torch.tensor([0.01, 0.09, 0.95]), torch.tensor([0.05])]
+    bins.add(times, [loss([2, 4, 9], [1, 2, 3]), loss([4], [2])])
     assert bins.read(World(device=CPU)) == pytest.approx({0.05: 10 / 5, 0.95: 3.0})
     bins.restart()
     assert bins.read(World(device=CPU)) == {}
@@ -60,10 +59,8 @@ def test_time_bins_are_means_over_masked_tokens() -> None:
 
 def test_time_bins_leave_out_rows_without_a_time_or_a_number() -> None:
     bins = TimeBins(CPU)
-    timeless = evolve(noised([0.5, 0.5]), t=None)
-    bins.add(
-        [timeless, noised([0.5, 0.5])], [loss([9, 9], [1, 1]), loss([float("nan"), 6], [3, 2])]
-    )
+    times = [None, torch.tensor([0.5, 0.5])]
+    bins.add(times, [loss([9, 9], [1, 1]), loss([float("nan"), 6], [3, 2])])
     assert bins.read(World(device=CPU)) == pytest.approx({0.55: 3.0})
 
 

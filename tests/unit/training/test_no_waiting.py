@@ -63,6 +63,8 @@ def test_a_step_waits_for_nothing(tiny_recipe: Path, changes: list[str]) -> None
             losses = train_step(job, batch, totals.denominator(batch), 1e-3)
         assert watch.seen == []
         assert len(losses) == len(batch)
+        # a graph would hold what checkpointed blocks were given, for each micro-batch
+        assert not any(loss.total.requires_grad for loss in losses)
         assert any(
             not torch.equal(p, b) for p, b in zip(job.root.parameters(), before, strict=True)
         )

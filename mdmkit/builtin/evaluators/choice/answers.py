@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from attrs import field, frozen
+from attrs import frozen
 from torch import Tensor
 
-from mdmkit.builtin.evaluators.choice.masks import Masks, QuestionDraws, all_masks, whole
-from mdmkit.builtin.evaluators.choice.questions import Encoded, Question, encode
-from mdmkit.builtin.evaluators.choice.work import ScoredRow, Work
 from mdmkit.builtin.evaluators.pairs import evenly_spaced
 from mdmkit.data.rows import RowSource
 from mdmkit.errors import DataError, MdmkitError
 from mdmkit.protocols import EvaluationContext
+from mdmkit.scoring.questions import Encoded, Question, encode
+from mdmkit.scoring.rows import Rows
+from mdmkit.scoring.score import NOT_FINITE
+from mdmkit.scoring.work import Work
 
 if TYPE_CHECKING:
     from mdmkit.builtin.evaluators.choice.score_table import ScoreTable
@@ -69,15 +69,13 @@ class Answers:
             fitting = [part for part in parts if part is not None]
             if len(fitting) == len(parts):
                 kept.append((question, fitting))
-        collected = _Rows()
-        for question, fitting in kept:
-            masks = _masks(question, fitting, context, draws, enumerate_up_to)
-            collected.add(question, fitting, masks)
+        collected = Rows(context=context, draws=draws, enumerate_up_to=enumerate_up_to)
+        places = [(len(q.options), collected.add(q.number, fitting)) for q, fitting in kept]
         return cls(
             questions=[question for question, _ in kept],
             skipped=len(questions) - len(kept),
-            rows=collected.of_options,
-            bare_rows=collected.of_bare,
+            rows=[found[:options] for options, found in places],
+            bare_rows=[found[options:] for options, found in places],
             counts=[[part.count for part in fitting[: len(q.options)]] for q, fitting in kept],
             work=Work.of(collected.rows, context),
             truncated=sum(part.cut > 0 for _, fitting in kept for part in fitting),
@@ -123,11 +121,7 @@ class Answers:
         """
         nats = table.compute().cpu()
         if not nats.isfinite().all():
-            raise MdmkitError(
-                "the network's cross-entropies on the answers are not finite; its weights are "
-                "damaged, or training diverged (a smaller learning_rate.peak, or an earlier "
-                "--checkpoint)"
-            )
+            raise MdmkitError(NOT_FINITE)
         return nats
 
     def provenance(self) -> Mapping[str, Any]:
@@ -145,58 +139,6 @@ class Answers:
             "network_rows": self.work.network_rows,
             "seed": context.seed,
         }
-
-
-@frozen(eq=False)
-class _Rows:
-    """Collects rows, each once."""
-
-    rows: list[ScoredRow] = field(factory=list)
-    of_options: list[list[int]] = field(factory=list)
-    of_bare: list[list[int]] = field(factory=list)
-    _known: dict[object, int] = field(factory=dict)
-
-    def add(
-        self, question: Question, parts: Sequence[Encoded], masks: Callable[[int], Masks]
-    ) -> None:
-        """Add those of a question."""
-        places = [self._place(part, masks(part.count), question.number) for part in parts]
-        self.of_options.append(places[: len(question.options)])
-        self.of_bare.append(places[len(question.options) :])
-
-    def _place(self, part: Encoded, masks: Masks, question: int) -> int:
-        """The row of a text; a new one where it has not been met with the same masks."""
-        key = (part.tokens, part.count, question if masks.drawn else None)
-        if key not in self._known:
-            self._known[key] = len(self.rows)
-            self.rows.append(ScoredRow(tokens=torch.tensor(part.tokens), masks=masks))
-        return self._known[key]
-
-
-def _masks(
-    question: Question,
-    parts: Sequence[Encoded],
-    context: EvaluationContext,
-    draws: int,
-    enumerate_up_to: int,
-) -> Callable[[int], Masks]:
-    """The masks of a question's answer of so many tokens."""
-    if context.objective.exact:
-        return whole
-    longest = max(part.count for part in parts)
-    if longest <= enumerate_up_to:
-        return all_masks
-    numbers = QuestionDraws.of(context, question.number, draws, longest)
-    known: dict[int, Masks] = {}
-
-    def masks(count: int) -> Masks:
-        if count <= enumerate_up_to:
-            return all_masks(count)
-        if count not in known:
-            known[count] = numbers.masks(count)
-        return known[count]
-
-    return masks
 
 
 def read_facts(source: RowSource, path: str | None) -> dict[str, Any]:

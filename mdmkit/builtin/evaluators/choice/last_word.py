@@ -14,13 +14,13 @@ from mdmkit.builtin.evaluators.choice.answers import (
     require_bos,
     sampled,
 )
-from mdmkit.builtin.evaluators.choice.greedy import Greedy
-from mdmkit.builtin.evaluators.choice.questions import Option, Question
 from mdmkit.builtin.evaluators.likelihood import exponential
 from mdmkit.data.rows import Row, RowSource
 from mdmkit.errors import DataError
 from mdmkit.options import option
 from mdmkit.protocols import EvaluationContext, Split
+from mdmkit.scoring.greedy import Greedy
+from mdmkit.scoring.questions import Option, Question
 from mdmkit.values import Measurement
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from mdmkit.builtin.evaluators.choice.answers import (
     require_bos,
     sampled,
 )
-from mdmkit.builtin.evaluators.choice.questions import Question
 from mdmkit.builtin.evaluators.choice.tasks import TASKS
 from mdmkit.data.rows import RowSource
 from mdmkit.options import option
 from mdmkit.protocols import EvaluationContext, Split
+from mdmkit.scoring.questions import Question
 from mdmkit.values import Measurement
 
 if TYPE_CHECKING:

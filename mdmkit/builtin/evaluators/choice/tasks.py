@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
-from mdmkit.builtin.evaluators.choice.questions import Option, Question
 from mdmkit.builtin.evaluators.choice.rows import fields, one_of, texts, value
 from mdmkit.data.rows import Row, RowSource
 from mdmkit.errors import DataError
 from mdmkit.protocols import Split
+from mdmkit.scoring.questions import Option, Question
 
 
 @frozen(kw_only=True)

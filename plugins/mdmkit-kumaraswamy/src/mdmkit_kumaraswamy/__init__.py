@@ -16,6 +16,8 @@ from torch import Tensor
 
 from mdmkit import hookimpl, option
 
+MDMKIT_API = 1
+
 
 @frozen(kw_only=True)
 class Kumaraswamy:

@@ -30,6 +30,8 @@ from mdmkit.values import Batch, Measurement
 if TYPE_CHECKING:
     from mdmkit_masked_accuracy.table import HitTable
 
+MDMKIT_API = 1
+
 
 @frozen(kw_only=True)
 class MaskedAccuracy:

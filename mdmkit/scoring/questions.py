@@ -90,11 +90,37 @@ def encode(
     ]
 
 
+def windows(
+    tokens: Sequence[int], *, given: int = 0, length: int, first: Sequence[int] = ()
+) -> list[Encoded]:
+    """A text of any length as rows in which each token past the given ones is scored once.
+
+    What fits is one row, whose context loses its left end. Else half of the first row is context at
+    most, the others follow one another, and the last is full, too: it shows the tokens before
+    those that it scores.
+
+    Args:
+        tokens: of the text.
+        given: so many at its start are context and are not scored.
+        length: L, the longest row.
+        first: tokens that stand in front of each row and are not scored, such as BOS.
+    """
+    room, count = length - len(first), len(tokens) - given
+    seen = min(given, room - count if count <= room else room // 2)
+    found, done = [], given
+    while done < len(tokens):
+        end = min(done + room - seen, len(tokens))
+        start = max(0, min(done - seen, end - room))
+        row = (*first, *tokens[start:end])
+        found.append(Encoded(tokens=row, count=end - done, cut=start))
+        done, seen = end, 0
+    return found
+
+
 def _fit(context: list[int], whole: list[int], first: list[int], length: int) -> Encoded | None:
     pairs = zip(context, whole, strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-    count, room = len(whole) - shared, length - len(first)
-    if not 0 < count <= room:
+    if not 0 < len(whole) - shared <= length - len(first):
         return None
-    cut = max(0, len(whole) - room)
-    return Encoded(tokens=(*first, *whole[cut:]), count=count, cut=cut)
+    (row,) = windows(whole, given=shared, length=length, first=first)
+    return row

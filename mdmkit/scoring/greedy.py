@@ -68,29 +68,39 @@ class Greedy:
         if self.context.prediction == "next_token":
             right = next_tokens_right(tokens, mask, self.context)
         else:
-            right = (filled(tokens, mask, self.context, steps) == tokens).all(-1)
+            right = filled_right(tokens, mask, self.context, steps)
         return torch.tensor(rows), right.cpu().double() * float(inside)
 
 
-def filled(tokens: Tensor, mask: Tensor, context: EvaluationContext, steps: int) -> Tensor:
-    """``[B, L]``: the masked tokens filled in one at a time, the most confident first.
+def filled_right(tokens: Tensor, mask: Tensor, context: EvaluationContext, steps: int) -> Tensor:
+    """``[B]`` bool: whether filling in the masks one at a time gives the tokens under them.
+
+    The most confident is filled in first. A row that is wrong is left alone from there on, unless
+    other ranks count on as many calls.
 
     Args:
-        tokens: ``[B, L]`` int64; what they are under the mask is not looked at.
+        tokens: ``[B, L]`` int64.
         mask: ``[B, L]`` bool.
         context: calls the network.
         steps: at least as many as a row has masks.
     """
-    mask_id = context.tokenizer.vocab.mask_id
-    tokens, mask = mask_tokens(tokens, mask, mask_id), mask.clone()
+    right = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
+    rows, truth = torch.arange(len(tokens), device=tokens.device), tokens
+    tokens, mask = mask_tokens(tokens, mask, context.tokenizer.vocab.mask_id), mask.clone()
     for _ in range(steps):
         log_p, likeliest = _most_likely(tokens, mask, context)
         sure = scattered(log_p.double(), mask).masked_fill(~mask, -torch.inf)
         place = sure.argmax(-1, keepdim=True)  # [B, 1]
         chosen = torch.zeros_like(mask).scatter_(-1, place, True) & mask
         tokens = torch.where(chosen, scattered(likeliest, mask), tokens)
-        mask &= ~chosen
-    return tokens
+        mask = mask & ~chosen
+        wrong = (chosen & (tokens != truth)).any(-1)
+        right[rows[wrong]] = False
+        if context.world_size == 1:
+            rows, truth, tokens, mask = (part[~wrong] for part in (rows, truth, tokens, mask))
+            if not len(rows):
+                break
+    return right
 
 
 def _most_likely(tokens: Tensor, mask: Tensor, context: EvaluationContext) -> tuple[Tensor, Tensor]:

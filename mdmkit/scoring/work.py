@@ -15,8 +15,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from mdmkit.builtin.evaluators.choice.masks import Masks
 from mdmkit.protocols import Denoiser, EvaluationContext
+from mdmkit.scoring.masks import Masks
 from mdmkit.values import Batch
 
 

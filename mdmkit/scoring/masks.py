@@ -84,13 +84,13 @@ class QuestionDraws:
 
     @classmethod
     def of(
-        cls, context: EvaluationContext, question: int, draws: int, longest: int
+        cls, context: EvaluationContext, question: int | str, draws: int, longest: int
     ) -> QuestionDraws:
         """Those of a question: a function of the seed and its number alone.
 
         Args:
             context: gives the source of random numbers.
-            question: its number in the data set.
+            question: its number in the data set, or any other name.
             draws: D.
             longest: N, tokens of the question's longest answer.
         """

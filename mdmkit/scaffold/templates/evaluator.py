@@ -1,0 +1,84 @@
+"""An evaluator for mdmkit: the cross-entropy at one mask rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from torch import Tensor
+
+from mdmkit import hookimpl, option
+from mdmkit.protocols import BlockSource, EvaluationContext, Evaluator, Split
+from mdmkit.values import Measurement
+
+MDMKIT_API = 1
+
+
+@frozen(kw_only=True)
+class Example:
+    """Nats per masked token where each token is masked with probability ``rate``."""
+
+    split: Split = option("validation", doc="which split: train, validation or test")
+    rate: float = option(0.5, ge=0.05, le=1, doc="share of the tokens that is masked")
+
+    def build(self, context: EvaluationContext) -> LiveExample:
+        """Open the split."""
+        source = context.blocks(self.split)
+        return LiveExample(options=self, context=context, source=source)
+
+
+@frozen(kw_only=True, eq=False)
+class LiveExample:
+    """`Example` on one network; every rank measures all of the split."""
+
+    options: Example
+    context: EvaluationContext
+    source: BlockSource
+    found: list[Tensor] = field(factory=list)  # [B] float64, nats a masked token of each block
+
+    def __len__(self) -> int:
+        """Network calls."""
+        return math.ceil(len(self.source) / self.context.batch_size)
+
+    def update(self, index: int) -> None:
+        """Mask and measure one batch of blocks."""
+        context, size = self.context, self.context.batch_size
+        rows = torch.arange(len(self.source))[index * size : (index + 1) * size]
+        batch = self.source.batch(rows).to(context.device)
+        mask = torch.stack([self._noise(row) < self.options.rate for row in rows.tolist()])
+        mask = mask.to(context.device) & batch.scored()  # [B, L]
+        nats = context.call(lambda denoiser: context.objective.nll(denoiser, batch, mask))
+        self.found.append((nats.sum(-1) / mask.sum(-1).clamp(min=1)).cpu())
+
+    def _noise(self, block: int) -> Tensor:
+        """``[L]``, a function of seed and block alone."""
+        draws = self.context.draws(self.context.seed, block, torch.tensor([0]), 1)
+        return draws.uniform("mask", self.context.length)[0]
+
+    def compute(self) -> Mapping[str, Measurement]:
+        """The mean over blocks and its standard error."""
+        each = torch.cat(self.found)
+        value, stderr = float(each.mean()), float(each.std() / len(each) ** 0.5)
+        return {"nll": Measurement(value=value, stderr=stderr, unit="nats/token")}
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What was measured on what."""
+        data = dict(self.source.provenance)
+        return {"data": data, "rate": self.options.rate, "seed": self.context.seed}
+
+
+@hookimpl
+def mdmkit_evaluators() -> Mapping[str, type[Evaluator]]:
+    """What this plugin adds: the name that ``use`` says, and its class."""
+    return {"example": Example}
+
+
+def contract_examples(directory: Path) -> Iterator[Example]:
+    """What the contract checks try."""
+    yield Example()
+    yield Example(split="test", rate=1.0)

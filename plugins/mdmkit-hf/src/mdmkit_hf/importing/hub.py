@@ -1,0 +1,111 @@
+"""Where weights are: a local file or folder, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from attrs import frozen
+
+from mdmkit import DataError
+
+_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_READ = ("*.json", "*.safetensors", "recipe.toml")
+_PROBE_SECONDS = 3.0
+_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+@frozen(kw_only=True)
+class Place:
+    """A file or folder on this machine, and where it is from.
+
+    Attributes:
+        path: of it.
+        commit: on the hub; None for what was local already.
+    """
+
+    path: Path
+    commit: str | None = None
+
+
+def find(source: str, revision: str | None) -> Place:
+    """What `source` means: a path, else a name on the hub, whose files are fetched once.
+
+    Nothing but JSON, safetensors and a recipe is fetched: no code, no pickle.
+
+    Raises:
+        DataError: where there is no such path and the hub does not have it or is out of reach.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        if revision is not None:
+            raise DataError(f"--revision: {source} is local; leave it out")
+        return Place(path=path)
+    if not _ON_HUB.fullmatch(source):
+        raise DataError(
+            f'SOURCE: there is nothing at "{source}"; expected a folder with config.json and '
+            "model.safetensors, a .ckpt file, or owner/name on the hub"
+        )
+    folder = _fetched(source, revision)
+    return Place(path=folder, commit=folder.name)
+
+
+def _fetched(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fetch(*, offline: bool) -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                allow_patterns=list(_READ),
+                ignore_patterns=["*/*"],
+                local_files_only=offline,
+            )
+        )
+
+    reason = unreachable()
+    try:
+        return fetch(offline=reason is not None)
+    except LocalEntryNotFoundError as error:
+        raise DataError(
+            f"{repo}: there is no such path here, the Hugging Face hub cannot be reached: "
+            f"{reason or error}, and it was not fetched before",
+            remedy="Two ways out: run once with network access, or give a local folder with "
+            "config.json and model.safetensors",
+        ) from error
+    except Exception as error:  # the client lets through errors of several HTTP libraries
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(
+            f"{repo}: there is no such path here, and the hub did not deliver: {said}. Check the "
+            "name and your access, or give a local folder"
+        ) from error
+
+
+def unreachable() -> str | None:
+    """Why the hub cannot be asked, or None if something answers at its address.
+
+    Its client would retry for most of a minute. Looks at the offline switches, then opens a
+    connection to the configured endpoint, or to the proxy that leads there.
+    """
+    from huggingface_hub import constants
+
+    for switch in _SWITCHES:
+        if os.environ.get(switch, "").upper() in {"1", "ON", "YES", "TRUE"}:
+            return f"{switch} is set"
+    address = urlsplit(constants.ENDPOINT)
+    host = address.hostname or ""
+    proxy = None if proxy_bypass(host) else getproxies().get(address.scheme)
+    if proxy:
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=_PROBE_SECONDS).close()
+    except OSError as error:
+        return f"no connection to {address.hostname}:{port} ({error.strerror or error})"
+    return None
