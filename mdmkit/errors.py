@@ -33,11 +33,18 @@ class RecipeError(MdmkitError):
 
 
 class MissingPackageError(RecipeError):
-    """A recipe asks for something that needs a package of an extra, which is not installed."""
+    """A recipe asks for something that needs a package that is not installed.
 
-    def __init__(self, what: str, package: str, *, extra: str) -> None:
+    Args:
+        what: asks for it.
+        package: that is missing.
+        extra: of mdmkit that brings it; None where it is to be installed by itself.
+    """
+
+    def __init__(self, what: str, package: str, *, extra: str | None = None) -> None:
+        wanted = package if extra is None else f"'mdmkit[{extra}]'"
         super().__init__(
-            f"{what}: the package {package} is not installed; run: pip install 'mdmkit[{extra}]'"
+            f"{what}: the package {package} is not installed; run: pip install {wanted}"
         )
 
 
