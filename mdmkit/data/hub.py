@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from attrs import asdict, frozen
 
@@ -25,9 +21,9 @@ from mdmkit.data.layout import expected_layout, split_files
 from mdmkit.data.opening import kind_of
 from mdmkit.errors import DataError
 from mdmkit.files import write_json
+from mdmkit.hub import unreachable
 
 T = TypeVar("T")
-_PROBE_SECONDS = 3.0
 
 
 @frozen(kw_only=True)
@@ -65,31 +61,6 @@ class Resolved:
 
     commit: str
     names: tuple[str, ...]
-
-
-def unreachable() -> str | None:
-    """Why the hub cannot be asked, or None if something answers at its address.
-
-    Looks at the offline switches (``HF_HUB_OFFLINE``, ``HF_DATASETS_OFFLINE``), then opens a
-    connection to the configured endpoint, or to the proxy that leads there. At most a few
-    seconds.
-    """
-    from huggingface_hub import constants
-
-    for switch in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-        if os.environ.get(switch, "").upper() in {"1", "ON", "YES", "TRUE"}:
-            return f"{switch} is set"
-    address = urlsplit(constants.ENDPOINT)
-    host = address.hostname or ""
-    proxy = None if proxy_bypass(host) else getproxies().get(address.scheme)
-    if proxy:
-        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=_PROBE_SECONDS).close()
-    except OSError as error:
-        return f"no connection to {address.hostname}:{port} ({error.strerror or error})"
-    return None
 
 
 @lru_cache  # a branch that moves must not move within a run

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdmkit.data.hub import ask, unreachable
+from mdmkit.data.hub import ask
 from mdmkit.data.text_tokenizer import read_text
 from mdmkit.errors import DataError
+from mdmkit.hub import unreachable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -26,8 +26,18 @@ FLOORS = (
         "scalars",
         "protocols",
         "shipped",
+        "hub",
     },
-    {"annotations", "hookspecs", "choosing", "diffusion", "draws", "head", "learning_rate"},
+    {
+        "annotations",
+        "hookspecs",
+        "choosing",
+        "diffusion",
+        "visibility",
+        "draws",
+        "head",
+        "learning_rate",
+    },
     {"metrics_log", "validation_log", "environment"},
     {"contracts", "scoring"},
     {"installed", "plugins", "plugin_health", "choices", "option_words"},
@@ -53,6 +63,8 @@ FOR_COMPONENTS = {
     "protocols", "values", "options", "errors", "hookspecs", "diffusion", "data", "draws", "files",
     "head",
     "choosing",
+    "visibility",
+    "hub",
     "scoring",
     "metrics_log",
     "validation_log",
@@ -66,7 +78,7 @@ KNOWS_BUILTINS = {
 }
 PUBLIC = {
     "", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "head", "choosing",
-    "scoring", "testing",
+    "scoring", "testing", "visibility", "hub",
 }  # fmt: skip
 
 

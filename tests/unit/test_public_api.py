@@ -27,12 +27,14 @@ MODULES = (
     "mdmkit.diffusion",
     "mdmkit.errors",
     "mdmkit.head",
+    "mdmkit.hub",
     "mdmkit.hookspecs",
     "mdmkit.options",
     "mdmkit.protocols",
     "mdmkit.scoring",
     "mdmkit.testing",
     "mdmkit.values",
+    "mdmkit.visibility",
 )
 
 

@@ -27,6 +27,7 @@ from torch.nn import functional
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from mdmkit.values import Attention
+from mdmkit.visibility import dense_mask, visible_groups
 
 Mask = Tensor | BlockMask | None
 """``[B, 1, L, L]`` bool, True where attention is allowed; or blocks of it; None: no mask."""
@@ -59,25 +60,6 @@ def who_sees_whom(attention: Attention, tokens: Tensor, head_width: int) -> Mask
     if tokens.device.type == "cuda" and long:
         return block_mask(groups, causal=attention.causal)
     return dense_mask(groups, causal=attention.causal)
-
-
-def visible_groups(attention: Attention, length: int) -> Tensor | None:
-    """``[B, L]`` int64: positions see each other where the numbers are equal; None: everywhere.
-
-    A group is a document; a padding position is one by itself, so that no softmax is empty.
-    """
-    ids, real = attention.document_ids, attention.padding
-    if real is None:
-        return ids
-    alone = -1 - torch.arange(length, device=real.device)
-    documents = 0 if ids is None else ids - ids.amin(dim=1, keepdim=True)  # from 0 on
-    return torch.where(real, documents, alone)
-
-
-def dense_mask(groups: Tensor, *, causal: bool) -> Tensor:
-    """``[B, 1, L, L]`` bool, True where allowed, of ``groups [B, L]``."""
-    allowed = groups[:, None, :, None] == groups[:, None, None, :]
-    return allowed & torch.ones_like(allowed[:1]).tril() if causal else allowed
 
 
 def block_mask(groups: Tensor, *, causal: bool) -> BlockMask:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mdmkit.data.hub import unreachable
+from mdmkit.hub import unreachable
 
 from . import fake_hub
 

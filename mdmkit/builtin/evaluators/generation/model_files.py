@@ -8,9 +8,10 @@ from pathlib import Path
 
 from attrs import frozen
 
-from mdmkit.data.hub import ask, unreachable
+from mdmkit.data.hub import ask
 from mdmkit.errors import DataError
 from mdmkit.files import sha256_file
+from mdmkit.hub import unreachable
 
 OPTION = "evaluators.<label>.judge.model"
 """The option that names it, for messages."""

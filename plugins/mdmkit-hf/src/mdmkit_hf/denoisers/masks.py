@@ -8,23 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mdmkit.values import Attention
+from mdmkit.visibility import dense_mask
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 """The kinds of layers that are understood, in the words of a config's ``layer_types``."""
-
-
-def visible_groups(attention: Attention, length: int) -> Tensor | None:
-    """``[B, L]`` int64: positions see each other where the numbers are equal; None: everywhere.
-
-    A group is a document; a padding position is one by itself, so that no softmax is empty.
-    """
-    ids, real = attention.document_ids, attention.padding
-    if real is None:
-        return ids
-    alone = -1 - torch.arange(length, device=real.device)
-    documents = 0 if ids is None else ids - ids.amin(dim=1, keepdim=True)  # from 0 on
-    return torch.where(real, documents, alone)
 
 
 def layer_mask(
@@ -41,7 +28,7 @@ def layer_mask(
     is told apart whether it is causal.
 
     Args:
-        groups: of `visible_groups`.
+        groups: of `mdmkit.visibility.visible_groups`.
         length: L.
         causal: whether position i sees positions <= i only.
         window: how far a layer looks, or None: positions j with abs(i − j) <= window, and with
@@ -51,16 +38,13 @@ def layer_mask(
     """
     if groups is None and window is None:
         return None
-    allowed = torch.ones(1, length, length, dtype=torch.bool, device=device)
-    if groups is not None:
-        allowed = groups[:, :, None] == groups[:, None, :]
-    if causal:
-        allowed = allowed.tril()
+    together = torch.zeros(1, length, dtype=torch.int64, device=device)
+    allowed = dense_mask(together if groups is None else groups, causal=causal)
     if window is not None:
         place = torch.arange(length, device=device)
         distance = (place[:, None] - place).abs()
         allowed = allowed & (distance < window if causal else distance <= window)
-    return allowed[:, None]
+    return allowed
 
 
 def read_one_before(h: Tensor, groups: Tensor | None) -> Tensor:
@@ -70,7 +54,7 @@ def read_one_before(h: Tensor, groups: Tensor | None) -> Tensor:
 
     Args:
         h: features of every position.
-        groups: of `visible_groups`.
+        groups: of `mdmkit.visibility.visible_groups`.
     """
     before = torch.cat([h[:, :1], h[:, :-1]], dim=1)
     if groups is None:

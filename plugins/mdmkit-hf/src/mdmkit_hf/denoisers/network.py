@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from mdmkit import PluginError, RecipeError
 from mdmkit.values import Attention, Vocabulary
+from mdmkit.visibility import visible_groups
 from mdmkit_hf.denoisers.configs import layer_kinds, make_config
-from mdmkit_hf.denoisers.masks import FULL, SLIDING, layer_mask, read_one_before, visible_groups
+from mdmkit_hf.denoisers.masks import FULL, SLIDING, layer_mask, read_one_before
 
 if TYPE_CHECKING:
     from mdmkit_hf.denoisers.options import Transformers

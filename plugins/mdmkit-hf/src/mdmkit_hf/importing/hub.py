@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from attrs import frozen
 
 from mdmkit import DataError
+from mdmkit.hub import unreachable
 
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _READ = ("*.json", "*.safetensors", "recipe.toml")
-_PROBE_SECONDS = 3.0
-_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 @frozen(kw_only=True)
@@ -85,27 +80,3 @@ def _fetched(repo: str, revision: str | None) -> Path:
             f"{repo}: there is no such path here, and the hub did not deliver: {said}. Check the "
             "name and your access, or give a local folder"
         ) from error
-
-
-def unreachable() -> str | None:
-    """Why the hub cannot be asked, or None if something answers at its address.
-
-    Its client would retry for most of a minute. Looks at the offline switches, then opens a
-    connection to the configured endpoint, or to the proxy that leads there.
-    """
-    from huggingface_hub import constants
-
-    for switch in _SWITCHES:
-        if os.environ.get(switch, "").upper() in {"1", "ON", "YES", "TRUE"}:
-            return f"{switch} is set"
-    address = urlsplit(constants.ENDPOINT)
-    host = address.hostname or ""
-    proxy = None if proxy_bypass(host) else getproxies().get(address.scheme)
-    if proxy:
-        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    port = address.port or (443 if address.scheme == "https" else 80)
-    try:
-        socket.create_connection((address.hostname or "", port), timeout=_PROBE_SECONDS).close()
-    except OSError as error:
-        return f"no connection to {address.hostname}:{port} ({error.strerror or error})"
-    return None
