@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,15 @@ from mdmkit.evaluation.inference import compile_network, live_generate
 from mdmkit.generation import LiveGenerate
 from mdmkit.learning_rate import learning_rate_fraction
 from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
+from mdmkit.plain_files import read_json
 from mdmkit.plugins import Catalogue, load_catalogue
+from mdmkit.problems import found
 from mdmkit.protocols import BlockSource, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
 from mdmkit.suggest import did_you_mean
 from mdmkit.training.exported import saved_weights
-from mdmkit.training.run_directory import RESOLVED, runs_root
+from mdmkit.training.run_directory import RESOLVED, require_own_files, runs_root
 
 TOKENIZER = "tokenizer.json"
 PRECISIONS = ("bf16", "fp32")
@@ -283,9 +284,12 @@ def read_recipe(
         RecipeError: where it is not valid here (a plugin is missing, say), or an override is
             not, or goes to another table.
     """
+    require_own_files(directory)
     path = directory / RESOLVED
     try:
-        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_json(path)
+        if not isinstance(saved, dict):
+            raise ValueError(f"it is {found(saved)}")
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error}); expected a run's recipe"
