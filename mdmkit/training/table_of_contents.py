@@ -9,6 +9,7 @@ consist of are known, each of which takes room in proportion to its own bytes.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -162,13 +163,16 @@ def read_table_of_contents(folder: Path) -> Metadata:
             _index(key): _place(entry, folder, sizes)
             for key, entry in _pairs(fields, "storage_data")
         }
-        claimed = sum(t.size.numel() * t.properties.dtype.itemsize for t in tensors.values())
+        # Not `Size.numel`, which begins anew at 2**64.
+        claimed = sum(math.prod(t.size) * t.properties.dtype.itemsize for t in tensors.values())
         if claimed > sum(sizes.values()):
             raise _refusal(f"its tensors would take {claimed:,} bytes, which its files do not have")
     except CheckpointError:
         raise
     except Exception as error:  # whatever a hostile file makes of the unpickler
-        raise CheckpointError(f"{path}: refused ({error or type(error).__name__})") from error
+        own = isinstance(error, pickle.UnpicklingError)
+        reason = str(error) if own else f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"{path}: refused ({reason})") from error
     return Metadata(
         state_dict_metadata=cast("dict[str, Any]", tensors),
         storage_data=places,
