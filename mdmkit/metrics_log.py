@@ -108,7 +108,8 @@ def _is_flat(entry: Mapping[str, Any]) -> bool:
     """Whether this is what `MetricsLog.log` writes."""
     step = entry.get("step", 0)
     return type(step) is int and all(
-        value is None or isinstance(value, int | float) for value in entry.values()
+        value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+        for value in entry.values()
     )
 
 
