@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-
 _SAID = 200  # problems of a recipe; whoever mends so many sees the others then
 
 

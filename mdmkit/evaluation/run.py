@@ -18,7 +18,14 @@ from mdmkit.errors import CheckpointError, RecipeError
 from mdmkit.evaluation.inference import compile_network, live_generate
 from mdmkit.generation import LiveGenerate
 from mdmkit.learning_rate import learning_rate_fraction
-from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
+from mdmkit.network import (
+    InferenceCall,
+    Live,
+    bring_to_life,
+    build_root,
+    choose_device,
+    sketch_root,
+)
 from mdmkit.plain_files import read_json
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.problems import found
@@ -144,8 +151,12 @@ def open_trained(
     weights = saved_weights(directory, step=checkpoint, ema=ema, notify=notify)
     tokenizer = load_tokenizer(directory / TOKENIZER)
     target = choose_device(device)
+    where = f"{directory}, step {weights.step}"
+    sketch = sketch_root(recipe, tokenizer.vocab)
+    if sketch is not None:
+        require_fit(sketch, weights.fit(sketch), where=where)
     root = build_root(recipe, tokenizer.vocab, target, precision)
-    load_into(root, weights.fit(root), where=f"{directory}, step {weights.step}")
+    load_into(root, weights.fit(root), where=where)
     if compile:
         compile_network(root, recipe)
 
@@ -333,6 +344,16 @@ def load_into(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> No
     Raises:
         CheckpointError: where names or shapes differ.
     """
+    require_fit(root, state, where=where)
+    root.load_state_dict(dict(state))
+
+
+def require_fit(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Refuse a state that is not of this network.
+
+    Raises:
+        CheckpointError: where names or shapes differ.
+    """
     wanted = {name: tuple(tensor.shape) for name, tensor in root.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     problems = [
@@ -346,4 +367,3 @@ def load_into(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> No
         first = f"{where}: the weights do not fit the network of the recipe:"
         last = "Recipe, tokenizer and checkpoints must be those that were written together."
         raise CheckpointError("\n".join([first, *problems[:5], *more, last]))
-    root.load_state_dict(dict(state))

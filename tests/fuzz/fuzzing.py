@@ -161,7 +161,8 @@ class _Watch:
     def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.listening:
             return
-        if event == "import" or event in _DANGEROUS:
+        codec = str(arguments[0]).startswith("encodings.")  # of the standard library
+        if (event == "import" and not codec) or event in _DANGEROUS:
             self.events.append(f"{event} {repr(arguments)[:200]}")
         writing = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING
         if writing or event in _CHANGING:
