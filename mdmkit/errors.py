@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+_SAID = 200  # problems of a recipe; whoever mends so many sees the others then
+
 
 class MdmkitError(Exception):
     """Base of every error that the user can mend.
@@ -29,7 +31,9 @@ class RecipeError(MdmkitError):
         self.problems: tuple[str, ...] = (
             (problems,) if isinstance(problems, str) else tuple(problems)
         )
-        super().__init__("\n".join(self.problems))
+        more = len(self.problems) - _SAID
+        last = (f"and {more:,} more problems",) if more > 0 else ()
+        super().__init__("\n".join((*self.problems[:_SAID], *last)))
 
 
 class MissingPackageError(RecipeError):

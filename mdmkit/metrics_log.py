@@ -10,10 +10,14 @@ from typing import Any, BinaryIO
 
 from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained, write_atomic
+from mdmkit.plain_files import MIB, parse_json, read_bytes
 from mdmkit.values import Metrics
 
 METRICS = "metrics.jsonl"
 """The file that every run has."""
+
+LARGEST = 4096 * MIB
+"""Bytes; some ten million lines."""
 
 
 class MetricsLog:
@@ -74,23 +78,39 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         OSError: where the file cannot be read.
     """
     entries: list[dict[str, Any]] = []
-    lines = path.read_bytes().split(b"\n")
+    lines = _content(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
         last = number == len(lines)  # what follows the last newline: nothing, or a torn line
         if last or not line:
             continue
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError:  # no JSON, or no UTF-8
             entry = None
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and _is_flat(entry):
             entries.append(entry)
         elif number < len(lines) - 1:
             raise CheckpointError(
-                f"{path}: line {number} is {line[:40]!r}, not a JSON object; the file was changed "
-                "by something else (remove that line, or move the file away)"
+                f"{path}: line {number} is {line[:40]!r}, not a JSON object of numbers; the file "
+                "was changed by something else (remove that line, or move the file away)"
             )
     return entries
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_bytes(path, LARGEST)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _is_flat(entry: Mapping[str, Any]) -> bool:
+    """Whether this is what `MetricsLog.log` writes."""
+    step = entry.get("step", 0)
+    return type(step) is int and all(
+        value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+        for value in entry.values()
+    )
 
 
 def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:

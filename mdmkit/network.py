@@ -104,6 +104,18 @@ def build_root(
     return Root(denoiser).to(device)
 
 
+def sketch_root(recipe: Recipe, vocab: Vocabulary) -> Root | None:
+    """The network of `recipe` on the meta device: its names and shapes, and no memory for weights.
+
+    None for a denoiser that cannot be built there.
+    """
+    try:
+        with own_generators(torch.device("cpu")), torch.device("meta"):
+            return Root(recipe.denoiser.build(vocab))
+    except (RuntimeError, TypeError, ValueError):
+        return None
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """The device of that name; ``auto`` is CUDA where there is one, else the CPU.
 

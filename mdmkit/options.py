@@ -30,7 +30,7 @@ class Bounds:
         """Say what is wrong with `value`, or None. Anything but a number passes."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return f"expected a finite number, got {value}"
         inside = (
             (self.ge is None or value >= self.ge)

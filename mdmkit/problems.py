@@ -16,6 +16,7 @@ Key = str | int
 Path = tuple[Key, ...]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_LONGEST_PLACE = 500  # characters
 _LONGEST = 60  # characters of a string that a message repeats
 
 
@@ -48,6 +49,7 @@ class Problem:
         split = len(self.path) if self.table else self._key_start()
         table, key = dotted(self.path[:split]), dotted(self.path[split:])
         place = " ".join(part for part in (f"[{table}]" if table else "", key) if part)
+        place = place if len(place) <= _LONGEST_PLACE else place[:_LONGEST_PLACE] + "…"
         return f"{place}: {self.message}" if place else self.message
 
     def _key_start(self) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,14 @@ from attrs import evolve, frozen
 
 from mdmkit.choices import USE
 from mdmkit.errors import RecipeError
+from mdmkit.plain_files import LARGEST_TOML, parse_toml, read_bytes
 from mdmkit.problems import Problem, dotted, found
 from mdmkit.shipped import RECIPES, Shelf, is_bare
 
 EXTENDS = "extends"
 OVERRIDE = "--set"
+LONGEST_CHAIN = 32
+"""Files that extend each other."""
 KeyPath = tuple[str, ...]
 
 recipe_names = RECIPES.names
@@ -168,6 +170,8 @@ def _parent(name: object, files: Sequence[Path], shelf: Shelf) -> Path:
         parent = shelf.find(name if bare else Path(os.path.normpath(path.parent / name)))
     except RecipeError as error:
         raise RecipeError(f"{path}: {EXTENDS}: {error}") from error
+    if len(files) == LONGEST_CHAIN:
+        raise RecipeError(f"{path}: {EXTENDS}: expected {LONGEST_CHAIN} files at most in a row")
     if parent.resolve() in {file.resolve() for file in files}:
         circle = " -> ".join(str(file) for file in (*files, parent))
         raise RecipeError(f"{path}: {EXTENDS}: goes in a circle: {circle}")
@@ -181,11 +185,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         RecipeError: where it cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+        return parse_toml(read_bytes(path, LARGEST_TOML).decode())
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: not UTF-8 text ({error.reason})") from error
+    except ValueError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -234,8 +238,8 @@ def key_path(text: str) -> KeyPath | None:
     if not _PATH.fullmatch(text):
         return None
     try:
-        node: Any = tomllib.loads(f"{text} = 0")
-    except tomllib.TOMLDecodeError:
+        node: Any = parse_toml(f"{text} = 0")
+    except ValueError:
         return None
     path = []
     while isinstance(node, dict):
@@ -246,8 +250,8 @@ def key_path(text: str) -> KeyPath | None:
 
 def _value(text: str) -> Any:
     try:
-        read = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        read = parse_toml(f"value = {text}")
+    except ValueError:
         return text
     return read["value"] if list(read) == ["value"] else text
 

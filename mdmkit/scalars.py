@@ -28,6 +28,13 @@ def _exactly(kind: type, value: object, _: Any = None) -> Any:
     return value
 
 
+def _int(value: object, _: Any) -> int:
+    number: int = _exactly(int, value)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise invalid("expected an integer, got one that takes more than 64 bits")
+    return number
+
+
 def _float(value: object, _: Any) -> float:
     if type(value) is int:
         try:
@@ -49,7 +56,8 @@ def _path(value: object, _: Any) -> Path:
 
 
 SCALARS: dict[type, Callable[[Any, Any], Any]] = {
-    **{kind: partial(_exactly, kind) for kind in (bool, int, str)},
+    **{kind: partial(_exactly, kind) for kind in (bool, str)},
+    int: _int,
     float: _float,
     Path: _path,
 }

@@ -58,8 +58,15 @@ class Shelf:
             RecipeError: where there is no such file or name.
         """
         path = Path(source)
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+            return self._named(path)
+        except OSError as error:  # a folder that may not be looked into, a name that is too long
+            raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def _named(self, path: Path) -> Path:
+        """What a path that is no file means."""
         bare = is_bare(path)
         if bare and (path.name in self.names() or not path.is_dir()):
             return self.path(path.name)

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -161,11 +162,9 @@ def _problems(where: Path, axes: object, own: Mapping[str, Any]) -> Iterator[Pro
             yield Problem(path=(*here, option), message=message)
     sizes = [len(values) for values in axes.values() if isinstance(values, list)]
     if math.prod(sizes) > LARGEST:
-        yield Problem(
-            path=here,
-            table=True,
-            message=f"makes {math.prod(sizes):,} sets; expected {LARGEST:,} at most",
-        )
+        number = f"{math.prod(sizes):,}" if len(sizes) < 100 else "far too many"
+        message = f"makes {number} sets; expected {LARGEST:,} at most"
+        yield Problem(path=here, table=True, message=message)
 
 
 def _axis_problems(option: str, values: object, own: Mapping[str, Any]) -> Iterator[str]:
@@ -179,9 +178,10 @@ def _axis_problems(option: str, values: object, own: Mapping[str, Any]) -> Itera
     elif not values:
         yield "is empty; expected at least one value"
     else:
-        plain = [json.dumps(value, sort_keys=True, default=str) for value in values]
-        for value in dict.fromkeys(one for one in plain if plain.count(one) > 1):
-            yield f"{value} is there {plain.count(value)} times; expected it once"
+        plain = Counter(json.dumps(value, sort_keys=True, default=str) for value in values)
+        for value, count in plain.items():
+            if count > 1:
+                yield f"{value} is there {count} times; expected it once"
     node: Any = own
     for depth, key in enumerate(path or (), 1):
         if not isinstance(node, Mapping):

@@ -8,18 +8,24 @@ were validated on the same blocks with the same masks can be compared pair by pa
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from attrs import frozen
 
 from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained, write_atomic
+from mdmkit.plain_files import parse_json
 from mdmkit.values import BlockTable
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FOLDER = "validation"
+_STEP = re.compile(r"step-([0-9]{8,18})\.safetensors")
 
 
 @frozen(kw_only=True, eq=False)
@@ -57,8 +63,9 @@ def write_validation(
 
 def logged_steps(run_dir: Path) -> list[int]:
     """The steps that have a validation, rising."""
-    files = (run_dir / FOLDER).glob("step-[0-9]*.safetensors")
-    return sorted(int(file.stem.removeprefix("step-")) for file in files)
+    files = (run_dir / FOLDER).glob("step-*.safetensors")
+    found = (_STEP.fullmatch(file.name) for file in files if file.is_file())
+    return sorted(int(name[1]) for name in found if name)
 
 
 def read_validation(run_dir: Path, step: int) -> LoggedValidation:
@@ -76,14 +83,32 @@ def read_validation(run_dir: Path, step: int) -> LoggedValidation:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-            provenance = json.loads(file.metadata()["provenance"])
-        table = BlockTable(**tensors)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            provenance = parse_json(file.metadata()["provenance"])
+        table = _table(tensors)
+        if not isinstance(provenance, dict):
+            raise ValueError("its provenance is no table")
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error}); remove it: the comparison goes on without this "
             "step, and the run can be trained again from an earlier checkpoint"
         ) from error
     return LoggedValidation(step=step, table=table, provenance=provenance)
+
+
+def _table(tensors: Mapping[str, Tensor]) -> BlockTable:
+    """The table of these tensors; ValueError where types or shapes are not those of one."""
+    import torch
+
+    table = BlockTable(**tensors)
+    shape, numbers = table.nats.shape, (table.blocks, table.documents)
+    if len(shape) != 2 or 0 in shape or any(n.shape != shape[:1] for n in numbers):
+        raise ValueError("its tensors are not of blocks and draws")
+    if any(tensor.dtype != torch.int64 for tensor in numbers):
+        raise ValueError("the numbers of its blocks are not whole")
+    for tensor in (table.nats, table.tokens, table.masked):
+        if tensor.shape != shape or tensor.dtype != torch.float64:
+            raise ValueError("its tensors are not of blocks and draws")
+    return table
 
 
 def forget_after(run_dir: Path, step: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +18,19 @@ from mdmkit.data.text_tokenizer import load_tokenizer
 from mdmkit.errors import CheckpointError, DataError, RecipeError
 from mdmkit.evaluation.run import TOKENIZER, find_run, read_recipe
 from mdmkit.metrics_log import read_metrics
+from mdmkit.plain_files import read_json
 from mdmkit.plugins import Catalogue
 from mdmkit.recipe import dump_recipe, plain_hash
-from mdmkit.training.run_directory import RESOLVED, runs_root
+from mdmkit.training.branch import read_branch
+from mdmkit.training.run_directory import (
+    RESOLVED,
+    require_own_files,
+    require_tables,
+    runs_root,
+)
 from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
 
-METRICS, BRANCH = "metrics.jsonl", "branch.json"
+METRICS = "metrics.jsonl"
 AXES = ("steps", "tokens", "flops", "seconds")
 
 
@@ -162,6 +168,7 @@ def load_run(
     Raises:
         CheckpointError: where it has fewer than two validations by block, or a file is damaged.
     """
+    require_own_files(directory)
     steps = logged_steps(directory)
     if not steps:
         raise CheckpointError(
@@ -176,7 +183,7 @@ def load_run(
     nats = np.stack([validation.table.nats.numpy() for validation in logged])
     if not np.isfinite(nats).all():
         raise CheckpointError(f"{directory}: a validation is not finite; the run diverged")
-    return LoadedRun(
+    loaded = LoadedRun(
         directory=directory,
         recipe=plain,
         recipe_hash=_hash(directory),
@@ -187,8 +194,15 @@ def load_run(
         costs=costs,
         loss_share=share,
         lines=lines,
-        branch=_branch(directory),
+        branch=read_branch(directory),
     )
+    try:
+        _ = loaded.name, loaded.seed, loaded.peak, loaded.budget, loaded.cooldown
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{directory / RESOLVED}: is no recipe of a run ({type(error).__name__}: {error})"
+        ) from error
+    return loaded
 
 
 def _lines(directory: Path) -> list[dict[str, Any]]:
@@ -210,7 +224,7 @@ def _recipe_and_costs(
     """The recipe as plain data, and what training had cost at each validation."""
     first: dict[int, Mapping[str, Any]] = {}  # of a step, mostly from before its validation
     for line in lines:
-        if line.get("tokens") is not None and line.get("seconds") is not None:
+        if None not in (line.get(key) for key in ("step", "tokens", "seconds")):
             first.setdefault(line["step"], line)
     if not first:
         raise CheckpointError(
@@ -248,26 +262,16 @@ def _recipe_and_costs(
 
 def _saved(directory: Path) -> dict[str, Any]:
     try:
-        saved: dict[str, Any] = json.loads((directory / RESOLVED).read_text(encoding="utf-8"))
+        saved = read_json(directory / RESOLVED)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory / RESOLVED}: cannot be read ({error})") from error
-    return saved
+    require_tables(saved, directory / RESOLVED)
+    return dict(saved)
 
 
 def _hash(directory: Path) -> str:
     """As `mdmkit.recipe.recipe_hash`, of the recipe as it was saved."""
     return plain_hash(_saved(directory))
-
-
-def _branch(directory: Path) -> dict[str, Any] | None:
-    path = directory / BRANCH
-    if not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: is not JSON ({error})") from error
-    return dict(found)
 
 
 def _common_table(directory: Path, logged: Sequence[LoggedValidation]) -> Table:

@@ -53,6 +53,8 @@ class Content:
         Raises:
             KeyError, TypeError: where it is something else.
         """
+        if type(value["size"]) is not int:
+            raise TypeError("the size of a file is no whole number")
         return cls(size=value["size"], sha256=tuple(value["sha256"]))
 
 

@@ -22,6 +22,7 @@ from mdmkit.data.opening import kind_of
 from mdmkit.errors import DataError
 from mdmkit.files import write_json
 from mdmkit.hub import unreachable
+from mdmkit.plain_files import read_json
 
 T = TypeVar("T")
 
@@ -238,7 +239,7 @@ def _remember(wanted: HubSplit, resolved: Resolved) -> None:
 
 def _remembered(wanted: HubSplit) -> Resolved | None:
     try:
-        record = json.loads(_record(wanted).read_text(encoding="utf-8"))
+        record = read_json(_record(wanted))
         return Resolved(commit=str(record["commit"]), names=tuple(record["names"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # no record, or none that can be used: the same as never asked

@@ -13,11 +13,16 @@ from attrs import asdict, frozen
 
 from mdmkit.errors import DataError
 from mdmkit.files import write_atomic, write_json
+from mdmkit.plain_files import MIB, read_bytes, read_json
 from mdmkit.suggest import did_you_mean
 from mdmkit.values import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+LARGEST = 512 * MIB
+"""Bytes of a file that defines a tokenizer."""
 
 
 @frozen(kw_only=True)
@@ -126,14 +131,17 @@ def load_tokenizer(path: Path) -> TextTokenizer:
     """
     beside = special_path(path)
     try:
-        facts = json.loads(beside.read_text(encoding="utf-8"))
+        facts = read_json(beside)
         special = SpecialTokens(**{k: facts[k] for k in ("mask", "bos", "eos", "pad")})
         expected = facts["fingerprint"]
+        texts = [t for t in asdict(special).values() if t is not None]
+        if not all(isinstance(t, str) for t in [special.mask, *texts]):
+            raise ValueError("a special token is no string")
     except FileNotFoundError as error:
         raise DataError(
             f"{beside}: missing; it names the special tokens of {path.name} and is written with it"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{beside}: damaged ({error}); expected the file as saved") from error
     loaded = wrap(read_backend(path), special, where=str(path))
     if loaded.fingerprint != expected:
@@ -194,7 +202,9 @@ def read_backend(path: Path) -> Tokenizer:
     text = read_text(path, what="a tokenizer.json of the tokenizers library")
     try:
         return Tokenizer.from_str(text)
-    except Exception as error:  # the library raises the base class itself
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises the base classes themselves
         raise DataError(
             f"{path}: not a tokenizer.json of the tokenizers library: {error}"
         ) from error
@@ -207,12 +217,14 @@ def read_text(path: Path, *, what: str) -> str:
         DataError: where it cannot be read; `what` says what was expected.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_bytes(path, LARGEST).decode()
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read: {reason}; expected {what}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8; expected {what}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; expected {what}") from error
 
 
 def _special_looking(known: dict[str, int]) -> list[str]:

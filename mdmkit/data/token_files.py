@@ -15,6 +15,7 @@ from attrs import asdict, frozen
 
 from mdmkit.data.hashed_file import Content, DamagedError, verify
 from mdmkit.files import write_json
+from mdmkit.plain_files import read_json
 
 TOKENS = "tokens.bin"
 OFFSETS = "offsets.bin"
@@ -80,13 +81,15 @@ class Filled:
             DamagedError: where it is missing or something else.
         """
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = read_json(path)
             if value.pop(_SEAL) != _sealed(value):
                 raise DamagedError(f"{path.name}: its content has changed")
             files = {name: Content.from_json(value["files"][name]) for name in FILES}
+            if value["dtype"] not in DTYPES:
+                raise DamagedError(f"{path.name}: its ids have an unknown type")
             return cls(
-                made_from=value["made_from"],
-                about=value["about"],
+                made_from=dict(value["made_from"]),
+                about=dict(value["about"]),
                 dtype=value["dtype"],
                 counts=Counts(**value["counts"]),
                 files=files,
@@ -98,6 +101,10 @@ class Filled:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(content.size for content in self.files.values())
+
+
+DTYPES = ("|u1", "<u2", "<u4", "<u8")
+"""What `token_dtype` calls its types."""
 
 
 def _sealed(plain: Mapping[str, Any]) -> str:
@@ -157,7 +164,7 @@ def checked(folder: Path, made_from: Mapping[str, Any], *, thorough: bool = Fals
 def _believed(folder: Path) -> bool:
     """Whether the files were hashed not long ago and are untouched since."""
     try:
-        stamp = json.loads((folder / VERIFIED).read_text(encoding="utf-8"))
+        stamp = read_json(folder / VERIFIED)
         age = time.time() - stamp["time"]
         return bool(0 <= age < _BELIEVED_SECONDS and stamp["files"] == _seen(folder))
     except (OSError, ValueError, KeyError, TypeError):

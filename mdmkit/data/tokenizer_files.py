@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from mdmkit.data.hub import ask
 from mdmkit.data.text_tokenizer import read_text
 from mdmkit.errors import DataError
 from mdmkit.hub import unreachable
+from mdmkit.plain_files import parse_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -138,7 +138,7 @@ def byte_pairs(vocab_path: Path, merges_path: Path) -> Tokenizer:
 def _vocabulary(path: Path) -> dict[str, int]:
     what = "GPT-2's vocabulary, a JSON object of pieces and their ids"
     try:
-        vocab = json.loads(read_text(path, what=what))
+        vocab = parse_json(read_text(path, what=what))
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}; expected {what}") from error
     if not isinstance(vocab, dict) or not all(type(number) is int for number in vocab.values()):

@@ -44,13 +44,16 @@ class Result:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Result:
-        """What `to_json` made."""
+        """What `to_json` made; ValueError, LookupError or TypeError where it is something else."""
+        measurements = {n: Measurement(**number) for n, number in plain["measurements"].items()}
+        for number in measurements.values():
+            figures = (number.value, number.stderr, number.draws_stderr or 0.0)
+            if not all(type(figure) in (int, float) for figure in figures):
+                raise TypeError("a measurement is no number")
+        if not isinstance(plain["provenance"], dict):
+            raise TypeError("provenance is no table")
         return cls(
-            label=plain["label"],
-            measurements={
-                name: Measurement(**number) for name, number in plain["measurements"].items()
-            },
-            provenance=plain["provenance"],
+            label=str(plain["label"]), measurements=measurements, provenance=plain["provenance"]
         )
 
 

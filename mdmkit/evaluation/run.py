@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,23 @@ from mdmkit.errors import CheckpointError, RecipeError
 from mdmkit.evaluation.inference import compile_network, live_generate
 from mdmkit.generation import LiveGenerate
 from mdmkit.learning_rate import learning_rate_fraction
-from mdmkit.network import InferenceCall, Live, bring_to_life, build_root, choose_device
+from mdmkit.network import (
+    InferenceCall,
+    Live,
+    bring_to_life,
+    build_root,
+    choose_device,
+    sketch_root,
+)
+from mdmkit.plain_files import read_json
 from mdmkit.plugins import Catalogue, load_catalogue
+from mdmkit.problems import found
 from mdmkit.protocols import BlockSource, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
 from mdmkit.suggest import did_you_mean
 from mdmkit.training.exported import saved_weights
-from mdmkit.training.run_directory import RESOLVED, runs_root
+from mdmkit.training.run_directory import RESOLVED, require_own_files, runs_root
 
 TOKENIZER = "tokenizer.json"
 PRECISIONS = ("bf16", "fp32")
@@ -143,8 +151,12 @@ def open_trained(
     weights = saved_weights(directory, step=checkpoint, ema=ema, notify=notify)
     tokenizer = load_tokenizer(directory / TOKENIZER)
     target = choose_device(device)
+    where = f"{directory}, step {weights.step}"
+    sketch = sketch_root(recipe, tokenizer.vocab)
+    if sketch is not None:
+        require_fit(sketch, weights.fit(sketch), where=where)
     root = build_root(recipe, tokenizer.vocab, target, precision)
-    load_into(root, weights.fit(root), where=f"{directory}, step {weights.step}")
+    load_into(root, weights.fit(root), where=where)
     if compile:
         compile_network(root, recipe)
 
@@ -283,9 +295,12 @@ def read_recipe(
         RecipeError: where it is not valid here (a plugin is missing, say), or an override is
             not, or goes to another table.
     """
+    require_own_files(directory)
     path = directory / RESOLVED
     try:
-        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        saved = read_json(path)
+        if not isinstance(saved, dict):
+            raise ValueError(f"it is {found(saved)}")
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({error}); expected a run's recipe"
@@ -329,6 +344,16 @@ def load_into(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> No
     Raises:
         CheckpointError: where names or shapes differ.
     """
+    require_fit(root, state, where=where)
+    root.load_state_dict(dict(state))
+
+
+def require_fit(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Refuse a state that is not of this network.
+
+    Raises:
+        CheckpointError: where names or shapes differ.
+    """
     wanted = {name: tuple(tensor.shape) for name, tensor in root.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     problems = [
@@ -342,4 +367,3 @@ def load_into(root: nn.Module, state: Mapping[str, Tensor], *, where: str) -> No
         first = f"{where}: the weights do not fit the network of the recipe:"
         last = "Recipe, tokenizer and checkpoints must be those that were written together."
         raise CheckpointError("\n".join([first, *problems[:5], *more, last]))
-    root.load_state_dict(dict(state))

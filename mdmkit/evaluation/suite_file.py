@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from mdmkit.environment import environment
 from mdmkit.errors import CheckpointError
 from mdmkit.evaluation.driver import Result
 from mdmkit.files import explained, write_json
+from mdmkit.plain_files import read_json
+from mdmkit.problems import found
 
 FORMAT = 1
 KIND = "mdmkit suite"
@@ -92,9 +95,13 @@ def read_record(path: Path) -> SuiteRecord:
         CheckpointError: where it cannot be read or is not the file of a suite.
     """
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = read_json(path)
         if plain["kind"] != KIND or plain["format"] != FORMAT:
-            raise ValueError(f"it is {plain['kind']}, format {plain['format']}")
+            raise ValueError(f"it is {found(plain['kind'])}, format {found(plain['format'])}")
+        _require_settings(plain["settings"])
+        for table in ("suite", "run", "missing"):
+            if not isinstance(plain[table], dict):
+                raise TypeError(f"{table} is {found(plain[table])}")
         return SuiteRecord(
             suite=plain["suite"],
             settings=plain["settings"],
@@ -104,11 +111,20 @@ def read_record(path: Path) -> SuiteRecord:
         )
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: is not what a suite wrote ({type(error).__name__}: {error}); expected "
             f'"{KIND}", format {FORMAT}. Move it away to measure anew'
         ) from error
+
+
+def _require_settings(settings: Mapping[str, Any]) -> None:
+    kinds = {"seed": int, "ema": bool, "checkpoint": int, "dtype": str, "sampler": dict}
+    for name, kind in kinds.items():
+        if type(settings[name]) is not kind:
+            raise TypeError(f"{name} is {found(settings[name])}")
+    if type(settings["batch_size"]) not in (int, NoneType):
+        raise TypeError(f"batch_size is {found(settings['batch_size'])}")
 
 
 def write_record(path: Path, record: SuiteRecord) -> None:

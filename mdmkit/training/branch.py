@@ -7,7 +7,6 @@ copied into its own directory, so that it stands by itself from then on and resu
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from mdmkit.errors import CheckpointError, RecipeError
 from mdmkit.evaluation.run import TOKENIZER, find_run, read_recipe
 from mdmkit.files import explained, sync_directory, sync_file, write_atomic, write_json
 from mdmkit.metrics_log import METRICS, MetricsLog
+from mdmkit.plain_files import read_json
 from mdmkit.recipe import Recipe, differing_keys, dump_recipe, recipe_hash
 from mdmkit.training.checkpoint import checkpoints_dir, damage, step_name, steps_on_disk
 from mdmkit.validation_log import copy_until
@@ -134,7 +134,7 @@ def parse_branch(text: str, runs_dir: str | Path | None = None) -> Branch:
 
 def begun(directory: Path) -> bool:
     """Whether `directory` holds a branch that has all that it needs of the other run."""
-    return bool((_read(directory) or {}).get("whole"))
+    return bool((read_branch(directory) or {}).get("whole"))
 
 
 def require_branch(directory: Path, step: int | None) -> None:
@@ -147,8 +147,8 @@ def require_branch(directory: Path, step: int | None) -> None:
     Raises:
         CheckpointError: where it is a branch without what it began with.
     """
-    branch = _read(directory)
-    if branch is None or (branch["whole"] and step is not None and step >= branch["step"]):
+    branch = read_branch(directory)
+    if branch is None or (branch.get("whole") and step is not None and step >= branch["step"]):
         return
     raise CheckpointError(
         f"{directory}: branches off from {branch['from']}@{branch['step']}, but holds no whole "
@@ -157,16 +157,24 @@ def require_branch(directory: Path, step: int | None) -> None:
     )
 
 
-def _read(directory: Path) -> dict[str, Any] | None:
-    """What ``branch.json`` says, or None for a run that is no branch."""
+def read_branch(directory: Path) -> dict[str, Any] | None:
+    """What ``branch.json`` says, or None for a run that is no branch.
+
+    Raises:
+        CheckpointError: where it cannot be read or is something else.
+    """
     path = directory / BRANCH
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
+        changed = found.get("changed", [])
+        fits = type(found["step"]) is int and isinstance(found["from"], str)
+        if not fits or not all(isinstance(table, str) for table in changed):
+            raise ValueError("it does not say from which step of which run")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise CheckpointError(f"{path}: is not JSON ({error}); put it back") from error
-    return found
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); put it back") from error
+    return dict(found)
 
 
 def _fixed(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,10 +189,10 @@ def fresh_tables(directory: Path, step: int) -> frozenset[str]:
     Where a branch begins, a component that the recipe changed does not get the state of the old
     one; everywhere else there are none.
     """
-    branch = _read(directory)
+    branch = read_branch(directory)
     if branch is None or branch["step"] != step:
         return frozenset()
-    return frozenset(branch["changed"])
+    return frozenset(branch.get("changed", []))
 
 
 def _copy_checkpoint(source: Path, target: Path) -> None:

@@ -8,9 +8,10 @@ verifies. `mdmkit.training.saving` writes them.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,16 @@ from torch import Tensor, nn
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import CheckpointError
 from mdmkit.files import sha256_file
+from mdmkit.plain_files import read_json
+from mdmkit.problems import found
 from mdmkit.training.distributed import World
+from mdmkit.training.table_of_contents import NAME as TABLE_OF_CONTENTS
 from mdmkit.training.tensor_files import read_tensors, tensor_sizes
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
+_STEP = re.compile(r"step-([0-9]{8,18})")
 
 
 @frozen(kw_only=True)
@@ -76,7 +81,10 @@ def last_checkpoint(run_dir: Path, notify: Notify) -> Path | None:
     """
     folder = checkpoints_dir(run_dir)
     for leftover in folder.glob(".tmp-*"):
-        shutil.rmtree(leftover)
+        if leftover.is_symlink() or not leftover.is_dir():
+            leftover.unlink()
+        else:
+            shutil.rmtree(leftover)
     for step in reversed(steps_on_disk(run_dir)):
         path = folder / step_name(step)
         problem = damage(path)
@@ -108,18 +116,28 @@ def load_checkpoint(
     """
     prefixes = tuple(f"components/{table}/" for table in fresh)
     tensors = {name: t for name, t in tensors.items() if not name.startswith(prefixes)}
-    found = {n: size for n, size in tensor_sizes(path).items() if not n.startswith(prefixes)}
+    there = {n: size for n, size in tensor_sizes(path).items() if not n.startswith(prefixes)}
     wanted = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != wanted:
+    if there != wanted:
         odd = sorted(
-            name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)
+            name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name)
         )
-        lines = [f"  {name}: checkpoint {found.get(name)}, run {wanted.get(name)}" for name in odd]
+        lines = [f"  {name}: checkpoint {there.get(name)}, run {wanted.get(name)}" for name in odd]
         raise CheckpointError(
             f"{path}: does not fit this recipe's network and optimizer:\n" + "\n".join(lines[:8])
         )
     read_tensors(path, tensors, distributed=world.size > 1)
-    facts: dict[str, Any] = json.loads((path / STATE).read_text())
+    return _facts(path)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """The plain facts of a checkpoint."""
+    try:
+        facts = read_json(path / STATE)
+        if not isinstance(facts, dict) or facts.get("step") != step_of(path):
+            raise ValueError(f"it does not say that it is of step {step_of(path)}")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path / STATE}: cannot be read ({error})") from error
     return facts
 
 
@@ -163,9 +181,9 @@ def _whole_checkpoint(run_dir: Path, step: int | None, notify: Notify) -> Path:
             return path
         notify(f"{path}: damaged ({problem}); passed over")
     wanted = "there is no whole checkpoint" + ("" if step is None else f" of step {step}")
-    found = f"found those of steps {', '.join(map(str, steps))}" if steps else "found none"
+    others = f"found those of steps {', '.join(map(str, steps))}" if steps else "found none"
     raise CheckpointError(
-        f"{run_dir}: {wanted}; {found}. Choose another with --checkpoint, or train on with "
+        f"{run_dir}: {wanted}; {others}. Choose another with --checkpoint, or train on with "
         f"`mdmkit run --resume {run_dir}`"
     )
 
@@ -173,26 +191,36 @@ def _whole_checkpoint(run_dir: Path, step: int | None, notify: Notify) -> Path:
 def damage(path: Path) -> str | None:
     """What is wrong with the checkpoint at `path`, or None where it is whole."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        if path.is_symlink():
+            return "is a link, not a folder of this run"
+        manifest = read_json(path / MANIFEST)
         files = manifest["files"]
         if manifest["format"] != FORMAT:
-            return f"has format {manifest['format']}, this version reads {FORMAT}"
+            return f"has format {found(manifest['format'])}, this version reads {FORMAT}"
+        for name in (STATE, TABLE_OF_CONTENTS):
+            if name not in files:
+                return f"manifest does not name {name}"
         for name, entry in files.items():
             file = path / name
             if file.resolve().parent != path.resolve():
                 return f"manifest names a file outside the checkpoint: {name}"
-            if file.stat().st_size != entry["bytes"] or sha256_file(file) != entry["sha256"]:
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return f"{name} is no file"
+            if status.st_size != entry["bytes"] or sha256_file(file) != entry["sha256"]:
                 return f"{name} is not as it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
     return None
 
 
 def steps_on_disk(run_dir: Path) -> list[int]:
     """The steps that have a checkpoint, rising."""
-    return sorted(step_of(path) for path in checkpoints_dir(run_dir).glob("step-[0-9]*"))
+    names = (_STEP.fullmatch(path.name) for path in checkpoints_dir(run_dir).glob("step-*"))
+    steps = {int(name[1]) for name in names if name}
+    return sorted(step for step in steps if (checkpoints_dir(run_dir) / step_name(step)).is_dir())
 
 
 def step_name(step: int) -> str:

@@ -6,13 +6,13 @@ elsewhere; such a run can be evaluated and generate, but not be trained on.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import CheckpointError
+from mdmkit.plain_files import parse_json
 from mdmkit.training.checkpoint import Weights, load_weights, steps_on_disk
 
 WEIGHTS = "model.safetensors"
@@ -54,10 +54,10 @@ def saved_weights(
 def _read(path: Path) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["facts"])["checkpoint"]
+            facts = parse_json((file.metadata() or {})["facts"])["checkpoint"]
             state = {f"{_OF_ROOT}{name}": file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
         step, ema = int(facts["step"]), bool(facts["ema"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); expected the weights that "
             "a run writes at its end"

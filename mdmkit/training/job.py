@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -117,22 +117,32 @@ class Job:
             fresh = fresh_tables(self.directory, step_of(path))
             facts = load_checkpoint(path, tensors, world=self.world, fresh=fresh)
             self._keep_shares_on_rank_zero()
-            self.step, self.seconds = facts["step"], facts["seconds"]
-            self.validated = facts["validated"]
-            for table, component in self.live.stateful.items():
-                if table in fresh:
-                    continue
-                prefix = f"components/{table}/"
-                loaded = {
-                    k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
-                }
-                component.load_state_dict({**loaded, **facts["components"][table]})
+            try:
+                self._take(facts, tensors, fresh)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{path}: what it says of the run cannot be used ({type(error).__name__}: "
+                    f"{error}); move it away to go on from the one before"
+                ) from error
             self.reporter.notify(self._position(path))
         position = self.step if path is not None else -1
         for tracker in self.trackers:
             tracker.resume(position)
         if self.world.rank == 0:
             forget_after(self.directory, position)
+
+    def _take(
+        self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], fresh: Collection[str]
+    ) -> None:
+        """The position and the state of components, out of a checkpoint."""
+        self.step, self.validated = int(facts["step"]), int(facts["validated"])
+        self.seconds = float(facts["seconds"])
+        for table, component in self.live.stateful.items():
+            if table in fresh:
+                continue
+            prefix = f"components/{table}/"
+            loaded = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            component.load_state_dict({**loaded, **facts["components"][table]})
 
     def _by_rank(self) -> list[Tensor]:
         """Sums of which each rank has its own share."""

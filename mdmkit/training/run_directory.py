@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mdmkit.errors import CheckpointError
 from mdmkit.files import explained, write_atomic, write_json
+from mdmkit.plain_files import read_json
 from mdmkit.recipe import (
     Recipe,
     differing_keys,
@@ -47,6 +47,29 @@ def run_directory(
     return runs_root(runs_dir) / f"{recipe.run.name}-{digest}"
 
 
+def require_own_files(directory: Path) -> None:
+    """Refuse a run directory with anything in it that leads out, or that is no file or folder.
+
+    What is read is then the run's own, and nothing is written or removed anywhere else; the
+    directory itself may be a link.
+
+    Raises:
+        CheckpointError: naming what does not belong there.
+    """
+    top = os.path.realpath(directory)
+    for here, folders, files in os.walk(top):
+        for path in (Path(here, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                target = os.path.realpath(path)
+                if os.path.commonpath((top, target)) != top:
+                    raise CheckpointError(
+                        f"{path}: is a link to {target}, outside of the run directory; expected "
+                        "all of a run in its directory: put the files themselves there"
+                    )
+            elif not (path.is_file() or path.is_dir()):
+                raise CheckpointError(f"{path}: is neither a file nor a folder; remove it")
+
+
 @contextlib.contextmanager
 def open_run(
     recipe: Recipe,
@@ -70,7 +93,8 @@ def open_run(
         return
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("w")
+        require_own_files(directory)
+        lock = (directory / ".lock").open("a")
     except OSError as error:
         raise CheckpointError(
             f"{directory}: cannot be made ({error.strerror}); choose another place with --runs-dir"
@@ -93,15 +117,16 @@ def _claim(recipe: Recipe, directory: Path, notify: Callable[[str], None]) -> No
     """Write the recipe down, or make sure that it is the one already there, but for its layout."""
     resolved = dump_recipe(recipe)
     try:
-        saved = json.loads((directory / RESOLVED).read_text())
+        saved = read_json(directory / RESOLVED)
     except FileNotFoundError:
         _write_down(recipe, directory)
         return
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{directory / RESOLVED}: is not JSON ({error}); put it back, or start anew elsewhere "
             "with --runs-dir"
         ) from error
+    require_tables(saved, directory / RESOLVED)
     (old, old_layout), (new, new_layout) = split_layout(saved), split_layout(resolved)
     changed = differing_keys(old, new)
     if changed:
@@ -116,6 +141,16 @@ def _claim(recipe: Recipe, directory: Path, notify: Callable[[str], None]) -> No
         remark = "; with dropout, other values are dropped from here on" if dropped else ""
         notify(f"{directory}: another layout than before ({', '.join(moved)}){remark}")
         _write_down(recipe, directory)
+
+
+def require_tables(saved: object, path: Path) -> None:
+    """Refuse what is not a recipe as plain data: tables by name.
+
+    Raises:
+        CheckpointError: where it is something else.
+    """
+    if not isinstance(saved, dict) or not all(isinstance(t, dict) for t in saved.values()):
+        raise CheckpointError(f"{path}: is no recipe; expected the tables that were saved there")
 
 
 def _write_down(recipe: Recipe, directory: Path) -> None:

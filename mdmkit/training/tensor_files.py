@@ -1,20 +1,20 @@
 """Tensors on disk in torch's distributed checkpoint format, read without executing anything.
 
 The format keeps its table of contents in a pickle, which the stock reader loads with all that a
-pickle can do. Ours allows the few names such a table needs; and only tensors are read, no
-pickled objects.
+pickle can do; ours makes inert records of it (`mdmkit.training.table_of_contents`). Only tensors
+are read, no pickled objects.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
+import os
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
@@ -22,50 +22,30 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
-from torch.distributed.checkpoint.planner import ReadItem
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+from torch.futures import Future
 
 from mdmkit.errors import CheckpointError
+from mdmkit.training.table_of_contents import read_table_of_contents
 
-_METADATA = "torch.distributed.checkpoint.metadata"
-_ALLOWED = {
-    (_METADATA, "Metadata"),
-    (_METADATA, "MetadataIndex"),
-    (_METADATA, "StorageMeta"),
-    (_METADATA, "TensorProperties"),
-    (_METADATA, "TensorStorageMetadata"),
-    (_METADATA, "ChunkStorageMetadata"),
-    (_METADATA, "_MEM_FORMAT_ENCODING"),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    ("torch.serialization", "_get_layout"),
-    ("torch", "Size"),
-    ("pathlib", "PosixPath"),
-    ("pathlib", "WindowsPath"),
-    ("pathlib._local", "PosixPath"),
-    ("pathlib._local", "WindowsPath"),
-}
-
-
-class _RestrictedUnpickler(pickle.Unpickler):
-    """Loads a checkpoint's table of contents, and refuses every other name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ALLOWED:
-            return super().find_class(module, name)
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        raise pickle.UnpicklingError(f"the name {module}.{name} has no business there")
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 
 class _Reader(FileSystemReader):
     """The stock reader, but for the unpickler and a look at where the files lie."""
 
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
-        folder = Path(str(self.path))
-        metadata = _table_of_contents(folder)
-        if metadata.storage_meta is None:
-            metadata.storage_meta = StorageMeta()
-        metadata.storage_meta.load_id = self.load_id
+        metadata = read_table_of_contents(Path(str(self.path)))
+        metadata.storage_meta = StorageMeta(load_id=self.load_id)
         return metadata
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        for item in plan.items:
+            place = self.storage_data[item.storage_index]
+            with (Path(str(self.path)) / place.relative_path).open("rb") as file:
+                _require_plain(file, place.offset, place.length)
+        return super().read_data(plan, planner)
 
 
 class _TensorsOnly(DefaultLoadPlanner):
@@ -127,7 +107,7 @@ def read_tensors(path: Path, tensors: Mapping[str, Tensor], *, distributed: bool
 
 def tensor_sizes(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors in the directory `path`."""
-    entries = _table_of_contents(path).state_dict_metadata
+    entries = read_table_of_contents(path).state_dict_metadata
     return {
         name: tuple(entry.size)
         for name, entry in entries.items()
@@ -135,19 +115,42 @@ def tensor_sizes(path: Path) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _table_of_contents(path: Path) -> Metadata:
-    try:
-        with (path / ".metadata").open("rb") as file:
-            metadata = _RestrictedUnpickler(file).load()
-        if not isinstance(metadata, Metadata):
-            raise pickle.UnpicklingError("it is no table of contents")
-        names = {info.relative_path for info in (metadata.storage_data or {}).values()}
-    except Exception as error:  # a hostile pickle can raise anything
-        raise CheckpointError(f"{path / '.metadata'}: refused ({error})") from error
-    outside = [name for name in names if (path / name).resolve().parent != path.resolve()]
-    if outside:
-        raise CheckpointError(f"{path / '.metadata'}: refused (files outside: {outside})")
-    return metadata
+class _Part(io.RawIOBase):
+    """Some bytes of an open file, as a file."""
+
+    def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
+        super().__init__()
+        self._file, self._offset, self._length, self._place = file, offset, length, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._length}[whence]
+        self._place = max(base + offset, 0)
+        return self._place
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)[: max(self._length - self._place, 0)]
+        self._file.seek(self._offset + self._place)
+        view[:] = self._file.read(len(view))
+        self._place += len(view)
+        return len(view)
+
+
+def _require_plain(file: BinaryIO, offset: int, length: int) -> None:
+    """Refuse a saved tensor that would take more room than its bytes on the disk.
+
+    torch saves one as a zip file whose members are stored as they are, and reads others, too.
+    """
+    with zipfile.ZipFile(_Part(file, offset, length)) as members:
+        listed = members.infolist()
+    packed = any(member.compress_type for member in listed)
+    if packed or sum(member.file_size for member in listed) > length:
+        raise CheckpointError("a tensor is packed; expected it as torch saves it")
 
 
 def _accept_one_process() -> None:

@@ -20,6 +20,7 @@ FLOORS = (
         "values",
         "errors",
         "files",
+        "plain_files",
         "options",
         "suggest",
         "problems",

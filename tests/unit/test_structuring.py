@@ -268,6 +268,7 @@ def test_an_unregistered_component_cannot_be_written():
         CONVERTER.unstructure(made, unstructure_as=Everything)
 
 
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
 constants = st.builds(Constant, eps=st.floats(0, 1, exclude_max=True))
 samplers = st.recursive(
     constants,
@@ -282,20 +283,20 @@ samplers = st.recursive(
 )
 everything = st.builds(
     Everything,
-    count=st.integers(),
+    count=INTEGERS,
     share=st.floats(0, 1, exclude_min=True),
     flag=st.booleans(),
     name=st.text(),
     mode=st.sampled_from(["one", "two", 3]),
-    unset=st.none() | st.integers(1),
+    unset=st.none() | st.integers(1, 2**63 - 1),
     files=st.lists(st.text(), max_size=2).map(tuple),
-    pair=st.tuples(st.integers(), st.text()),
+    pair=st.tuples(INTEGERS, st.text()),
     numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=2),
-    ids=st.lists(st.integers(), max_size=2).map(tuple),
+    ids=st.lists(INTEGERS, max_size=2).map(tuple),
     tags=st.frozensets(st.text(), max_size=2),
-    steps=st.integers() | st.just("all"),
+    steps=INTEGERS | st.just("all"),
     place=st.none() | st.sampled_from([Path("a"), Path("b/c")]),
-    free=st.dictionaries(st.text(), st.integers() | st.text(), max_size=2),
+    free=st.dictionaries(st.text(), INTEGERS | st.text(), max_size=2),
     inner=st.builds(Inner, low=st.floats(-1, 0), high=st.floats(0, 1)),
     sampler=samplers,
     labelled=st.dictionaries(st.text(), samplers, max_size=2),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mdmkit.data.text_tokenizer import read_text
 from mdmkit.errors import RecipeError
 from mdmkit.evaluation.infilling.templates import Template, parse_template
+from mdmkit.plain_files import parse_json
 from mdmkit.problems import found
 from mdmkit.suggest import did_you_mean
 
@@ -50,8 +50,8 @@ def _plain(line: str, where: str) -> Template:
 
 def _json(line: str, where: str) -> Template:
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        entry = parse_json(line)
+    except ValueError as error:
         raise RecipeError(f"{where}: not JSON: {error}") from error
     if not isinstance(entry, dict):
         raise RecipeError(f'{where}: expected {{"template": "…"}}, got {found(entry)}')
