@@ -6,10 +6,10 @@ Group ``mdmkit`` has plugins, modules with hook functions; group ``mdmkit.comman
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
@@ -17,13 +17,15 @@ from typing import Any
 
 from attrs import frozen
 
-from mdmkit import __version__
+from mdmkit import API_VERSION, OLDEST_API, __version__
 from mdmkit.errors import PluginError
 from mdmkit.suggest import did_you_mean
 
 ENTRY_POINT_GROUP = "mdmkit"
 COMMANDS = "mdmkit.commands"
 RESTRICT = "MDMKIT_PLUGINS"
+API = "MDMKIT_API"
+"""A plugin's variable of this name says for which `mdmkit.API_VERSION` it was made."""
 DISTRIBUTION = "mdmkit"
 BUILTINS = tuple(
     f"mdmkit.builtin.{name}"
@@ -86,15 +88,59 @@ def sources_of(distribution: str) -> tuple[Source, ...]:
     raise PluginError(f"{problem} distributions with plugins: {', '.join(known)}")
 
 
+def declared_api(source: Source, loaded: object) -> object:
+    """What a plugin or command says once it is loaded: itself, or else the module that it is in."""
+    return getattr(loaded, API, getattr(sys.modules.get(source.module), API, None))
+
+
 def stated_api(source: Source) -> int | None:
-    """The ``MDMKIT_API`` in the text of a plugin's module, for one that cannot be imported."""
+    """The ``MDMKIT_API`` of a plugin's module, which is not imported for it.
+
+    Where it is imported already it is asked; otherwise its text is read.
+    """
     try:
-        spec = importlib.util.find_spec(source.module) if source.module else None
-        text = Path(spec.origin or "").read_text(encoding="utf-8") if spec else ""
-    except (Exception, SystemExit):  # a package above it is imported, and may raise anything
+        stated = getattr(sys.modules.get(source.module), API, None)
+        if type(stated) is int:
+            return stated
+        text = Path(_file(source.module)).read_text(encoding="utf-8")
+    except Exception:  # finders and modules of others may raise anything
         return None
-    found = re.search(r"^MDMKIT_API(?:: \w+)? *= *(\d+)\s*(?:#.*)?$", text, re.MULTILINE)
+    found = re.search(rf"^{API}(?:: \w+)? *= *(\d+)\s*(?:#.*)?$", text, re.MULTILINE)
     return int(found[1]) if found else None
+
+
+def _file(module: str) -> str:
+    """Where a module is, found step by step, since `importlib.util` imports what is above it."""
+    name, file = "", ""
+    path: Sequence[str] | None = None
+    for part in module.split("."):
+        name = f"{name}.{part}".lstrip(".")
+        found = (finder.find_spec(name, path) for finder in sys.meta_path)
+        spec = next(spec for spec in found if spec is not None)
+        path, file = spec.submodule_search_locations or (), spec.origin or ""
+    return file
+
+
+def check_api(stated: object) -> None:
+    """Refuse a plugin that was made for other promises than ours; one that says nothing may try.
+
+    Raises:
+        PluginError: where it was.
+    """
+    if stated is None:
+        return
+    if not isinstance(stated, int) or isinstance(stated, bool):
+        raise PluginError(f"{API}: expected a whole number such as {API_VERSION}, got {stated!r}")
+    if stated > API_VERSION:
+        raise PluginError(
+            f"it was made for version {stated} of the plugin API, mdmkit {__version__} has "
+            f"version {API_VERSION}: upgrade mdmkit, or install an older version of the plugin"
+        )
+    if stated < OLDEST_API:
+        raise PluginError(
+            f"it was made for version {stated} of the plugin API, mdmkit {__version__} goes back "
+            f"to version {OLDEST_API} only: upgrade the plugin, or install an older mdmkit"
+        )
 
 
 def builtin_sources() -> Iterator[Source]:
@@ -124,13 +170,13 @@ def installed_sources(
 def _sources(
     distribution: metadata.Distribution, group: str = ENTRY_POINT_GROUP
 ) -> Iterator[Source]:
-    for entry in distribution.entry_points.select(group=group):
+    for entry in (entry for entry in our_entries(distribution) if entry.group == group):
         yield Source(
             distribution=distribution.name,
             version=distribution.version,
             entry=entry.name,
             load=entry.load,
-            module=entry.module,
+            module=entry.value.partition(":")[0].strip(),
         )
 
 
@@ -142,17 +188,22 @@ def providers() -> dict[str, metadata.Distribution]:
     names of those with plugins are read, since reading all of them takes most of the time.
     """
     found: dict[str, metadata.Distribution] = {}
-    for distribution in filter(_has_plugins, metadata.distributions()):
+    for distribution in filter(our_entries, metadata.distributions()):
         name = distribution.metadata["Name"]
         if name and normalized(name) not in found:
             first = metadata.distribution(name)
-            if _has_plugins(first):
+            if our_entries(first):
                 found[normalized(name)] = first
     return dict(sorted(found.items()))
 
 
-def _has_plugins(distribution: metadata.Distribution) -> bool:
-    return any(entry.group in (ENTRY_POINT_GROUP, COMMANDS) for entry in distribution.entry_points)
+def our_entries(distribution: metadata.Distribution) -> tuple[metadata.EntryPoint, ...]:
+    """The plugins and commands of a distribution; none where its entry points cannot be read."""
+    try:
+        entries = distribution.entry_points
+        return tuple(e for e in entries if e.group in (ENTRY_POINT_GROUP, COMMANDS))
+    except Exception:  # a stranger's file may be torn anywhere
+        return ()
 
 
 def _wanted(restriction: str, known: Iterable[str]) -> list[str]:

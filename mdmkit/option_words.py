@@ -22,7 +22,8 @@ class OptionRow:
     Attributes:
         key: its name, with that of the table in front where it is in one.
         value: what it may be.
-        default: what it is without a word; or ``required``, or ``unset``.
+        default: what it is without a word; or ``required``, ``unset``, or ``computed`` from the
+            other options.
         meaning: its one line of documentation.
     """
 
@@ -91,7 +92,7 @@ def _default(field: attrs.Attribute[Any], quote: str) -> str:
         return f'{quote}{{use = "{field.metadata[DEFAULT_USE]}"}}{quote}'
     default = _default_of(field)
     if default is NOTHING:
-        return "required"
+        return "required" if field.default is NOTHING else "computed"
     if isinstance(default, Path):
         default = str(default)
     if isinstance(default, Mapping) and not default:

@@ -17,18 +17,18 @@ from mdmkit.errors import PluginError
 from mdmkit.installed import (
     COMMANDS,
     DISTRIBUTION,
-    ENTRY_POINT_GROUP,
     RESTRICT,
     Source,
     builtin_sources,
     installed_sources,
     normalized,
+    our_entries,
     providers,
     stated_api,
 )
 from mdmkit.plugins import BrokenPlugin, Catalogue, collisions, load_all
 
-LOADED, LEFT_OUT, BROKEN = "loaded", "left out", "broken"
+LOADED, LEFT_OUT, BROKEN, UNREACHABLE = "loaded", "left out", "broken", "unreachable"
 
 
 @frozen(kw_only=True)
@@ -39,7 +39,8 @@ class Checked:
         distribution, version, entry: which.
         what: ``plugin`` or ``command``.
         api: the version of the plugin API that it was made for, where it says so.
-        state: ``loaded``, ``left out`` (by ``MDMKIT_PLUGINS``) or ``broken``.
+        state: ``loaded``, ``left out`` (by ``MDMKIT_PLUGINS``), ``broken``, or ``unreachable``: a
+            command whose name another has.
         provides: what it adds, in words.
     """
 
@@ -99,15 +100,19 @@ def examine(
     commands = list(installed_sources(environ, COMMANDS))
     wanted = {_place(source) for source in [*let_in, *commands]}
     unusable = dict(_unusable(commands, try_command))
+    hidden = dict(_hidden(commands, taken))
+    states = dict.fromkeys(hidden, UNREACHABLE) | dict.fromkeys(unusable, BROKEN)
     plugins = [_plugin(source, wanted, catalogue) for source in everything]
-    plugins += [_command(source, wanted, unusable) for source in installed_sources({}, COMMANDS)]
+    plugins += [_command(source, wanted, states) for source in installed_sources({}, COMMANDS)]
+    modules = {(source.distribution, source.entry): source.module for source in let_in}
     problems = [
+        *_torn(),
         *_outdated(),
         *_twice(),
-        *(_broken(plugin) for plugin in catalogue.broken),
+        *(_broken(p, modules[p.distribution, p.entry]) for p in catalogue.broken),
         *_colliding(catalogue),
         *unusable.values(),
-        *_taken(commands, taken),
+        *hidden.values(),
     ]
     return Health(plugins=tuple(plugins), problems=tuple(problems))
 
@@ -130,9 +135,8 @@ def _plugin(source: Source, wanted: Collection[Any], catalogue: Catalogue) -> Ch
     return _checked(source, "plugin", state if _place(source) in wanted else LEFT_OUT, provides)
 
 
-def _command(source: Source, wanted: Collection[Any], unusable: Collection[Any]) -> Checked:
-    state = BROKEN if _place(source) in unusable else LOADED
-    state = state if _place(source) in wanted else LEFT_OUT
+def _command(source: Source, wanted: Collection[Any], states: Mapping[Any, str]) -> Checked:
+    state = states.get(_place(source), LOADED) if _place(source) in wanted else LEFT_OUT
     return _checked(source, "command", state, f"mdmkit {source.entry}")
 
 
@@ -142,10 +146,25 @@ def _checked(source: Source, what: str, state: str, provides: str) -> Checked:
         version=source.version,
         entry=source.entry,
         what=what,
-        api=stated_api(source) if what == "plugin" else None,
+        api=stated_api(source),
         state=state,
         provides=provides,
     )
+
+
+def _torn() -> Iterator[Problem]:
+    """Distributions whose entry points cannot be read, with plugins or without."""
+    for distribution in metadata.distributions():
+        try:
+            tuple(distribution.entry_points)
+        except Exception as error:  # whatever the file makes of the standard library
+            name = distribution.metadata["Name"] or str(distribution.locate_file(""))
+            yield Problem(
+                where=name,
+                what=f"its entry_points.txt cannot be read ({type(error).__name__}: {error}), so "
+                "nothing in it is found",
+                remedy=f"run: pip install --force-reinstall {name}",
+            )
 
 
 def _outdated() -> Iterator[Problem]:
@@ -187,7 +206,7 @@ def _twice() -> Iterator[Problem]:
     """Distributions with plugins that are there more than once; the first hides the others."""
     found: dict[str, list[metadata.Distribution]] = {}
     for distribution in metadata.distributions():
-        if any(e.group in (ENTRY_POINT_GROUP, COMMANDS) for e in distribution.entry_points):
+        if our_entries(distribution):
             found.setdefault(normalized(distribution.metadata["Name"] or ""), []).append(
                 distribution
             )
@@ -203,28 +222,38 @@ def _twice() -> Iterator[Problem]:
             )
 
 
-def _broken(plugin: BrokenPlugin) -> Problem:
-    missing = re.search(r"No module named '([^'.]+)", plugin.error)
-    if missing:
-        remedy = f"run: pip install {missing[1]} (if that is what provides the module)"
-    elif "plugin API" in plugin.error:
-        remedy = (
-            f"this mdmkit takes plugins for the versions {OLDEST_API} to {API_VERSION}; install "
-            f"another version of {plugin.distribution}, or of mdmkit"
-        )
-    elif plugin.error.startswith("ImportError: cannot import name"):
-        remedy = (
-            f"{plugin.distribution} {plugin.version} was made for another version of what it "
-            "imports from; install one that fits"
-        )
-    else:
-        remedy = f"mend it, or uninstall it: pip uninstall {plugin.distribution}"
+def _broken(plugin: BrokenPlugin, module: str) -> Problem:
     return Problem(
         where=f"{plugin.distribution} {plugin.version} ({plugin.entry})",
         what=f"cannot be loaded: {'; '.join(plugin.error.splitlines())}",
-        remedy=remedy,
+        remedy=_remedy(plugin.distribution, plugin.version, module, plugin.error),
         traceback=plugin.traceback,
     )
+
+
+def _remedy(distribution: str, version: str, module: str, error: str) -> str:
+    """What to do about something in `module` that could not be loaded."""
+    missing = re.search(r"No module named '([^'.]+)", error)
+    if missing and missing[1] == module.partition(".")[0]:
+        return f"{distribution} is not whole; run: pip install --force-reinstall {distribution}"
+    if missing and missing[1] != DISTRIBUTION:
+        return f"run: pip install {missing[1]} (if that is what provides the module)"
+    if missing:
+        return (
+            f"{distribution} {version} was made for another version of mdmkit, this is "
+            f"{__version__}; install one that fits"
+        )
+    if "plugin API" in error:
+        return (
+            f"this mdmkit takes plugins for the versions {OLDEST_API} to {API_VERSION}; install "
+            f"another version of {distribution}, or of mdmkit"
+        )
+    if "ImportError: cannot import name" in error:
+        return (
+            f"{distribution} {version} was made for another version of what it imports from; "
+            "install one that fits"
+        )
+    return f"mend it, or uninstall it: pip uninstall {distribution}"
 
 
 def _unusable(
@@ -239,7 +268,7 @@ def _unusable(
                 Problem(
                     where=f"{source.distribution} {source.version}",
                     what=str(error),
-                    remedy=f"mend it, or uninstall it: pip uninstall {source.distribution}",
+                    remedy=_remedy(source.distribution, source.version, source.module, str(error)),
                     traceback="".join(traceback.format_exception(error.__cause__ or error)),
                 ),
             )
@@ -252,19 +281,18 @@ def _colliding(catalogue: Catalogue) -> Iterator[Problem]:
         yield Problem(where="names", what=what, remedy=remedy or "give it one name")
 
 
-def _taken(commands: Sequence[Source], taken: Collection[str]) -> Iterator[Problem]:
+def _hidden(
+    commands: Sequence[Source], taken: Collection[str]
+) -> Iterator[tuple[tuple[str, str, str], Problem]]:
     names = Counter(source.entry for source in commands)
     for source in commands:
-        where = f"{source.distribution} {source.version}"
+        what = remedy = ""
         if source.entry in taken:
-            yield Problem(
-                where=where,
-                what=f'its command "{source.entry}" is never reached: mdmkit has one of that name',
-                remedy=f"give it another name in [project.entry-points.{COMMANDS!r}]",
-            )
+            what = f'its command "{source.entry}" is never reached: mdmkit has one of that name'
+            remedy = f"give it another name in [project.entry-points.{COMMANDS!r}]"
         elif names[source.entry] > 1:
-            yield Problem(
-                where=where,
-                what=f'another plugin has a command "{source.entry}", too, so neither can be used',
-                remedy=f"uninstall one, or choose with {RESTRICT}=<distributions>",
-            )
+            what = f'another plugin has a command "{source.entry}", too, so neither can be used'
+            remedy = f"uninstall one, or choose with {RESTRICT}=<distributions>"
+        if what:
+            where = f"{source.distribution} {source.version}"
+            yield _place(source), Problem(where=where, what=what, remedy=remedy)

@@ -13,14 +13,19 @@ from collections.abc import Iterable, Iterator, Mapping
 import pluggy
 from attrs import frozen
 
-from mdmkit import API_VERSION, OLDEST_API, __version__, hookspecs
+from mdmkit import hookspecs
 from mdmkit.contracts import HOOKS, check_components
 from mdmkit.errors import PluginError
-from mdmkit.installed import RESTRICT, Source, builtin_sources, installed_sources, stated_api
+from mdmkit.installed import (
+    RESTRICT,
+    Source,
+    builtin_sources,
+    check_api,
+    declared_api,
+    installed_sources,
+    stated_api,
+)
 from mdmkit.suggest import did_you_mean
-
-API = "MDMKIT_API"
-"""A plugin's variable of this name says for which `mdmkit.API_VERSION` it was made."""
 
 
 @frozen(kw_only=True)
@@ -117,9 +122,11 @@ def load_all(sources: Iterable[Source]) -> Catalogue:
     for source in sources:
         try:
             components += _load(manager, source)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
         # A stranger's module may raise anything while it is imported or asked, even SystemExit;
         # it must not take the other plugins down with it.
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             broken.append(_broken(source, error))
     return Catalogue(components=tuple(components), broken=tuple(broken))
 
@@ -128,7 +135,7 @@ def _load(manager: pluggy.PluginManager, source: Source) -> list[Component]:
     """Import, register, check and ask one plugin; a plugin that fails is unregistered again."""
     plugin = source.load()
     name = f"{source.distribution}:{source.entry}"
-    check_api(getattr(plugin, API, None))
+    check_api(declared_api(source, plugin))
     if manager.is_registered(plugin):
         raise PluginError(f"the same object is already registered as {manager.get_name(plugin)!r}")
     try:
@@ -139,28 +146,6 @@ def _load(manager: pluggy.PluginManager, source: Source) -> list[Component]:
         if manager.has_plugin(name):
             manager.unregister(name=name)
         raise
-
-
-def check_api(stated: object) -> None:
-    """Refuse a plugin that was made for other promises than ours; one that says nothing may try.
-
-    Raises:
-        PluginError: where it was.
-    """
-    if stated is None:
-        return
-    if not isinstance(stated, int) or isinstance(stated, bool):
-        raise PluginError(f"{API}: expected a whole number such as {API_VERSION}, got {stated!r}")
-    if stated > API_VERSION:
-        raise PluginError(
-            f"it was made for version {stated} of the plugin API, mdmkit {__version__} has "
-            f"version {API_VERSION}: upgrade mdmkit, or install an older version of the plugin"
-        )
-    if stated < OLDEST_API:
-        raise PluginError(
-            f"it was made for version {stated} of the plugin API, mdmkit {__version__} goes back "
-            f"to version {OLDEST_API} only: upgrade the plugin, or install an older mdmkit"
-        )
 
 
 def _check_hook_names(manager: pluggy.PluginManager, plugin: object) -> None:

@@ -8,6 +8,7 @@ nothing heavy at its top either.
 from __future__ import annotations
 
 import copy
+import re
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from mdmkit.errors import PluginError
 
 if TYPE_CHECKING:
     from mdmkit.installed import Source
+
+_NAME = re.compile("[a-z0-9][a-z0-9-]*")
 
 
 def with_plugin_commands(
@@ -88,23 +91,43 @@ def check_command(source: Source) -> Callable[..., object]:
     """The function of a plugin's command.
 
     Raises:
-        PluginError: where it cannot be imported, or is no function that typer takes.
+        PluginError: where it cannot be imported, was made for another API, is no function that
+            typer takes, or has a name that cannot be typed.
     """
+    from mdmkit.installed import check_api, declared_api
+
     try:
+        if not _NAME.fullmatch(source.entry):
+            raise PluginError("its name is not made of small letters, digits and - alone")
         function = source.load()
+        check_api(declared_api(source, function))
         if not callable(function):
             raise TypeError(f"expected a function, got {type(function).__name__}")
         trial = typer.Typer()
         trial.command()(function)
         typer.main.get_command(trial)
-    except (Exception, SystemExit) as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # a stranger's module may raise anything
         raise PluginError(
             f'the command "{source.entry}" of {source.distribution} {source.version} cannot be '
-            f"used: {type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+            f"used: {_reason(source, error)}"
         ) from error
     checked: Callable[..., object] = function
     return checked
+
+
+def _reason(source: Source, error: BaseException) -> str:
+    from mdmkit.installed import check_api, stated_api
+
+    if isinstance(error, PluginError):
+        return str(error)
+    try:  # what it says of itself may explain what went wrong before it could be asked
+        check_api(stated_api(source))
+    except PluginError as reason:
+        return str(reason)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
 
 
 def _refuse(app: typer.Typer, name: str, reason: str) -> None:

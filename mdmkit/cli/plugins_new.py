@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -43,13 +45,22 @@ def new(
     refuse_twin(names, load_catalogue())
     folder = directory or Path(name)
     write_folder(folder, plugin_files(names))
-    chosen = f"{'.'.join(table(names))}.use={names.component}"
+    chosen = f"{'.'.join(table(names))}.use={_value(names.component)}"
     typer.echo(f'{folder}: a plugin with the {names.words} "{names.component}"')
     typer.echo(f"its code: {folder / 'src' / names.module / '__init__.py'}; to go on from here:")
     for command in (
-        f"cd {folder}",
+        f"cd {shlex.quote(str(folder))}",
         "pip install -e '.[dev]'",
         f"pytest --mdmkit-contract {names.distribution}",
-        f"mdmkit run quickstart_bell --set {chosen}",
+        f"mdmkit run quickstart_bell --set {shlex.quote(chosen)}",
     ):
         typer.echo(f"    {command}")
+
+
+def _value(name: str) -> str:
+    """A name as ``--set`` takes it: in quotes where TOML would read a number, a date or a truth."""
+    try:
+        tomllib.loads(f"value = {name}")
+    except tomllib.TOMLDecodeError:
+        return name
+    return f'"{name}"'

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from mdmkit.contracts import HOOKS, NAME
 from mdmkit.errors import PluginError
+from mdmkit.installed import normalized
 from mdmkit.plugins import Catalogue
 from mdmkit.suggest import did_you_mean
 
@@ -19,7 +20,8 @@ PREFIX = "mdmkit-"
 """What the name of a plugin's distribution begins with, by custom."""
 
 _DISTRIBUTION = re.compile(r"[A-Z0-9]([A-Z0-9._-]*[A-Z0-9])?", re.IGNORECASE | re.ASCII)
-_CLASS_LENGTH = 20  # characters; lines of the templates have room for so many
+_LENGTH, _CLASS_LENGTH = 40, 20  # characters; lines of the templates have room for so many
+_FOLDERS = ("build", "dist", "doc", "docs", "example", "examples", "src", "test", "tests")
 
 KINDS: Mapping[str, str] = {point.kind.replace(" ", "_"): hook for hook, point in HOOKS.items()}
 """Hooks by the kind of component that they give: ``time_sampler``."""
@@ -69,9 +71,9 @@ class Names:
         while len(words) > 1 and sum(map(len, words)) > _CLASS_LENGTH:
             words.pop()
         kind = self.words.title().replace(" ", "")
-        name = "".join(words)
+        name = "".join(words)[:_CLASS_LENGTH]
         if not name.isidentifier():  # it begins with a digit
-            return kind + name
+            return (kind + name)[:_CLASS_LENGTH]
         known = {*taken, *dir(builtins), *keyword.kwlist}
         return name + kind if name in known else name
 
@@ -100,6 +102,7 @@ def chosen_names(distribution: str, kind: str, component: str | None = None) -> 
             f'--component: "{component}" is no name of a component: expected letters, digits and '
             f". _ -, with a letter or digit first{_suggested(better)}"
         )
+    _check_length("--component: ", component)
     return Names(distribution=distribution, kind=kind, component=component)
 
 
@@ -117,11 +120,6 @@ def refuse_twin(names: Names, catalogue: Catalogue) -> None:
         )
 
 
-def normalized(distribution: str) -> str:
-    """The one spelling of a distribution's name (PEP 503): small letters, ``-`` between words."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
 def _check_distribution(name: str) -> None:
     prefixed = PREFIX + normalized(name).removeprefix(PREFIX)
     if not _DISTRIBUTION.fullmatch(name):
@@ -130,14 +128,23 @@ def _check_distribution(name: str) -> None:
             f'"{name}" is no name of a distribution: expected letters, digits and . _ -, with a '
             f"letter or digit at both ends{_suggested(better and PREFIX + better)}"
         )
+    _check_length("", name)
     module = normalized(name).replace("-", "_")
-    if not module.isidentifier() or keyword.iskeyword(module):
+    if not module.isidentifier() or keyword.iskeyword(module) or module in _FOLDERS:
         raise PluginError(f'no module can be called "{module}"{_suggested(prefixed)}')
     found = importlib.util.find_spec(module)
     if found is not None and found.origin is not None:  # without one it is but a folder
         raise PluginError(
             f'there is a module "{module}" already, {found.origin}; the plugin needs one of its '
             "own: choose another name"
+        )
+
+
+def _check_length(where: str, name: str) -> None:
+    if len(name) > _LENGTH:
+        raise PluginError(
+            f'{where}"{name}" has {len(name)} characters, expected at most {_LENGTH}: choose a '
+            "shorter name"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,13 @@ def test_a_plugin_cannot_take_a_command_of_ours(install: Install) -> None:
     [
         ("import module_that_is_not_there", "greet", "ModuleNotFoundError: No module named"),
         ("raise SystemExit(3)", "greet", "SystemExit: 3"),
+        ("class Odd(BaseException): pass\nraise Odd('no')", "greet", "Odd: no"),
+        (
+            "MDMKIT_API = 99\n" + textwrap.dedent(GREET),
+            "greet",
+            "used: it was made for version 99 of",
+        ),
+        ("MDMKIT_API = 99\nimport no_such_module", "greet", "used: it was made for version 99 of"),
         (GREET, "greed", "AttributeError: module"),
         ("greet = 3", "greet", "TypeError: expected a function, got int"),
     ],
@@ -84,6 +92,14 @@ def test_a_command_that_cannot_be_used_says_why(
     assert reason in said
     assert "Cannot be used; `mdmkit plugins doctor`" in mdmkit("--help").out
     assert mdmkit("recipes").code == 0
+
+
+@pytest.mark.parametrize("name", ["bad name", "Loud", "-x"])
+def test_a_command_has_a_name_that_can_be_typed(install: Install, name: str) -> None:
+    install("mdmkit-greet", GREET, **{name: "greet"})
+    assert "Cannot be used; `mdmkit plugins doctor`" in mdmkit("--help").out
+    if name[0] != "-":
+        assert "used: its name is not made of small letters, digits and -" in refused(name, "you")
 
 
 def test_two_commands_of_one_name_are_an_error_that_names_both(install: Install) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sysconfig
 import venv
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mdmkit.cli import plugins_new
+from mdmkit.recipe_files import parse_overrides
 from mdmkit.scaffold.names import KINDS
 
 from .commands import changed, files, mdmkit, refused
@@ -42,6 +44,15 @@ def test_component_and_folder_can_be_chosen(here: Path) -> None:
     assert "    cd some/where" in said.lines
     assert said.lines[-1].endswith("--set data.corpus.use=bar")
     assert (here / "some" / "where" / "src" / "mdmkit_foo" / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", ["42", "true", "nan"])
+def test_the_commands_that_it_prints_can_be_typed(here: Path, name: str) -> None:
+    options = ("--hook", "time_sampler", "--directory", "a folder")
+    out = mdmkit("plugins", "new", f"mdmkit-{name}", *options).lines
+    cd, *_, run = (shlex.split(line) for line in out[-4:])
+    assert cd == ["cd", "a folder"]
+    assert parse_overrides(run[-1:]).data == {"time_sampler": {"use": name}}
 
 
 def test_a_mistake_is_said_in_words_and_makes_nothing(here: Path) -> None:

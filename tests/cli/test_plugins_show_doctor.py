@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -94,7 +96,10 @@ def only_problem(said: Said) -> dict[str, str]:
 def test_the_healthy_are_listed(
     distribution: Install, triangle: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    distribution("mdmkit-triangle", f"MDMKIT_API = {API_VERSION}\n" + textwrap.dedent(triangle))
+    distribution(
+        "mdmkit-triangle",
+        "import mdmkit\nMDMKIT_API = mdmkit.API_VERSION\n" + textwrap.dedent(triangle),
+    )
     said = json.loads(doctor(monkeypatch, "mdmkit-triangle", code=0).out)
     (row,) = (row for row in said["plugins"] if row["distribution"] == "mdmkit-triangle")
     assert (row["state"], row["api"]) == ("loaded", API_VERSION)
@@ -119,6 +124,11 @@ def test_the_healthy_are_listed(
             "from mdmkit import nothing_of_that_name",
             "cannot be loaded: ImportError: cannot import name 'nothing_of_that_name'",
             "mdmkit-odd 1.0 was made for another version of what it imports from",
+        ),
+        (
+            "import mdmkit.no_such_part",
+            "cannot be loaded: ModuleNotFoundError: No module named 'mdmkit.no_such_part'",
+            f"made for another version of mdmkit, this is {package.__version__}; install one that",
         ),
         (
             "MDMKIT_API = 7",
@@ -195,4 +205,52 @@ def test_commands_are_looked_at_too(distribution: Install, monkeypatch: pytest.M
     assert 'its command "run" is never reached' in problems[1]["what"]
     said = json.loads(typed("plugins", "doctor", "--json").out)["plugins"]
     states = {row["entry"]: row["state"] for row in said if row["distribution"] == "mdmkit-greet"}
-    assert states == {"run": "loaded", "hi": "broken"}
+    assert states == {"run": "unreachable", "hi": "broken"}
+
+
+def test_of_two_commands_of_one_name_neither_is_loaded(
+    distribution: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mdmkit-one", "mdmkit-two"):
+        root = distribution(name, "MDMKIT_API = 1\ndef greet(): pass")
+        (entries,) = root.glob("*.dist-info/entry_points.txt")
+        entries.write_text(f"[mdmkit.commands]\nhi = {root.name}:greet\n")
+    said = json.loads(doctor(monkeypatch, "mdmkit-one,mdmkit-two").out)
+    rows = [row for row in said["plugins"] if row["entry"] == "hi"]
+    assert [(row["state"], row["api"]) for row in rows] == [("unreachable", 1)] * 2
+    assert all('a command "hi", too' in problem["what"] for problem in said["problems"])
+
+
+def test_a_distribution_that_lacks_its_own_module_is_to_be_reinstalled(
+    distribution: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = distribution("mdmkit-hollow", "")
+    (root / f"{root.name}.py").unlink()
+    problem = only_problem(doctor(monkeypatch, "mdmkit-hollow"))
+    assert problem["remedy"].endswith("pip install --force-reinstall mdmkit-hollow")
+
+
+def test_a_torn_file_is_named(distribution: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    (entries,) = distribution("stranger", "").glob("*.dist-info/entry_points.txt")
+    entries.write_text("[console_scripts]\nfoo\n")
+    problem = only_problem(doctor(monkeypatch, "none"))
+    assert problem["where"] == "stranger"
+    assert problem["what"].startswith("its entry_points.txt cannot be read (")
+
+
+def test_what_is_left_out_is_not_executed(
+    distribution: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"package_{uuid4().hex}"
+    root = distribution("mdmkit-inside", "")
+    (root / name).mkdir()
+    (root / name / "__init__.py").write_text("raise SystemExit('executed')")
+    (root / name / "part.py").write_text("MDMKIT_API = 1")
+    (entries,) = root.glob("*.dist-info/entry_points.txt")
+    entries.write_text(f"[mdmkit]\ninside = {name}.part\n")
+    imported = set(sys.modules)
+    said = json.loads(doctor(monkeypatch, "none", code=0).out)["plugins"]
+    assert [row["api"] for row in said if row["entry"] == "inside"] == [1]
+    (root / name / "__init__.py").write_text("")
+    doctor(monkeypatch, "none", code=0)
+    assert name not in set(sys.modules) - imported

@@ -75,6 +75,7 @@ def test_an_installed_plugin_is_loaded_with_its_owner(distribution, triangle):
         ("import module_that_is_not_there", "ModuleNotFoundError"),
         ("1 / 0", "ZeroDivisionError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("class Odd(BaseException): pass\nraise Odd('no')", "Odd: no"),
         ("", "implements no hook"),
         (
             PRELUDE + "@hookimpl\ndef mdmkit_time_sampler(): return {}",
@@ -169,6 +170,41 @@ def test_a_plugin_for_another_api_is_kept_aside(distribution, triangle, version,
     distribution("mdmkit-triangle", code)
     (broken,) = load_catalogue({"MDMKIT_PLUGINS": "mdmkit-triangle"}).broken
     assert re.search(reason, broken.error)
+
+
+def test_a_keyboard_interrupt_is_no_broken_plugin(distribution):
+    distribution("mdmkit-slow", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load_catalogue({"MDMKIT_PLUGINS": "mdmkit-slow"})
+
+
+def rewritten(root, text):
+    (entries,) = root.glob("*.dist-info/entry_points.txt")
+    entries.write_text(text.format(module=root.name))
+
+
+def test_an_object_of_a_module_is_for_the_api_of_the_module(distribution, triangle):
+    code = f"{textwrap.dedent(triangle)}\nimport types\nMDMKIT_API = 99\n"
+    code += "plugin = types.SimpleNamespace(mdmkit_time_samplers=mdmkit_time_samplers)"
+    root = distribution("mdmkit-triangle", code)
+    rewritten(root, "[mdmkit]\no = {module}:plugin\n")
+    (broken,) = load_catalogue({"MDMKIT_PLUGINS": "mdmkit-triangle"}).broken
+    assert "it was made for version 99 of the plugin API" in broken.error
+
+
+def test_a_malformed_entry_point_breaks_its_own_plugin_alone(distribution, triangle):
+    rewritten(distribution("mdmkit-odd", ""), "[mdmkit]\nodd = my-odd-module\n")
+    distribution("mdmkit-triangle", triangle)
+    catalogue = load_catalogue({"MDMKIT_PLUGINS": "mdmkit-odd,mdmkit-triangle"})
+    assert [c.name for c in strangers(catalogue)] == ["triangle"]
+    assert [(b.distribution, b.entry) for b in catalogue.broken] == [("mdmkit-odd", "odd")]
+
+
+def test_a_torn_file_of_a_stranger_does_not_matter(distribution, triangle):
+    rewritten(distribution("stranger", ""), "[console_scripts]\nfoo\n")
+    distribution("mdmkit-triangle", triangle)
+    catalogue = load_catalogue({"MDMKIT_PLUGINS": "mdmkit-triangle"})
+    assert [c.name for c in strangers(catalogue)] == ["triangle"]
 
 
 def test_an_api_version_is_a_whole_number(distribution, triangle):

@@ -7,14 +7,16 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
+import attrs
 import pytest
 
 import mdmkit
@@ -52,21 +54,35 @@ def of(module_name: str) -> Iterator[str]:
 def names_of(module: ModuleType) -> list[str]:
     if hasattr(module, "__all__"):
         return list(module.__all__)
+    assigned = assigned_in(module)
     return [
         name
         for name, value in vars(module).items()
         if name[0] != "_"
+        and not isinstance(value, TypeVar)
         and (
             getattr(value, "__module__", None) == module.__name__
-            or (name.isupper() and not inspect.ismodule(value))
+            or (name.isupper() and name in assigned)
         )
     ]
+
+
+def assigned_in(module: ModuleType) -> set[str]:
+    """The constants of a module that are its own, and not imported."""
+    found = set()
+    for statement in ast.parse(inspect.getsource(module)).body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else ()
+        if isinstance(statement, ast.AnnAssign):
+            targets = (statement.target,)
+        found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
 
 
 def described(path: str, value: Any) -> Iterator[str]:
     if inspect.isclass(value):
         bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
         yield f"class {path}({bases})"
+        yield from (f"  {line}" for line in construction(value))
         for name, member in sorted(vars(value).items()):
             if name[0] != "_" or (name == "__call__" and callable(member)):
                 yield from (f"  {line}" for line in member_of(name, member))
@@ -77,6 +93,18 @@ def described(path: str, value: Any) -> Iterator[str]:
         yield f"def {path}{signature(value)}"
     else:
         yield f"{path}"
+        if get_origin(value) is Literal:
+            yield from (f"  {word!r}" for word in get_args(value))
+
+
+def construction(cls: type) -> Iterator[str]:
+    """How a class is called, and in which order a tuple has its fields."""
+    if issubclass(cls, tuple):
+        defaults = cls._field_defaults
+        fields = [f"{f}={defaults[f]!r}" if f in defaults else f for f in cls._fields]
+        yield f"fields ({', '.join(fields)})"
+    elif "__init__" in vars(cls) and not getattr(cls, "_is_protocol", False):
+        yield f"def __init__{signature(vars(cls)['__init__'])}"
 
 
 def member_of(name: str, member: Any) -> Iterator[str]:
@@ -142,6 +170,25 @@ def test_a_change_would_be_noticed() -> None:
     assert set(missing(found, changed)) == {line.strip()}
     assert "def mdmkit.train" in "".join(found)
     assert any(one.startswith("  normalizer") or "property normalizer" in one for one in found)
+
+
+def test_order_values_and_defaults_are_frozen_and_imports_are_not() -> None:
+    class Pair(NamedTuple):
+        second: int
+        first: int = 3
+
+    @attrs.frozen(kw_only=True)
+    class Made:
+        rate: float = 0.5
+        parts: dict[str, int] = attrs.field(factory=dict)
+
+    assert "  fields (second, first=3)" in list(described("Pair", Pair))
+    made = "  def __init__(self, *, rate: 'float' = 0.5, parts: 'dict[str, int]' = <_Nothing>)"
+    assert any(line.startswith(made) for line in described("Made", Made))
+    assert list(described("Word", Literal["b", "a"])) == ["Word", "  'b'", "  'a'"]
+    names = [*names_of(import_module("mdmkit.head")), *names_of(import_module("mdmkit.hookspecs"))]
+    assert "LOGITS_AT_ONCE" in names
+    assert not {"TYPE_CHECKING", "F"} & set(names)
 
 
 @pytest.mark.parametrize("module", MODULES)

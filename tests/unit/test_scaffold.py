@@ -16,9 +16,10 @@ import pytest
 import mdmkit
 from mdmkit.contracts import NAME
 from mdmkit.errors import PluginError
+from mdmkit.installed import normalized
 from mdmkit.plugins import load_catalogue
 from mdmkit.scaffold import plugin as scaffold
-from mdmkit.scaffold.names import KINDS, Names, chosen_names, normalized, refuse_twin
+from mdmkit.scaffold.names import KINDS, Names, chosen_names, refuse_twin
 from mdmkit.scaffold.plugin import placeholders, plugin_files, template, write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +79,7 @@ def test_the_tests_of_a_new_plugin_pass(
 
 def test_a_new_plugin_is_linted_and_formatted_whatever_its_name(tmp_path: Path) -> None:
     for number, component in enumerate(
-        ("q", "twenty_letters_long_x", "a_name.of-many_words_and.more")
+        ("q", "twenty_letters_long_x", "a_name.of-many_words_and.more", "w" * 40, "2" * 40)
     ):
         for kind in KINDS:
             names = names_of(kind, component)
@@ -186,6 +187,10 @@ def test_a_class_has_a_name_of_its_own(component: str, name: str) -> None:
         (("../x", "corpus"), r'did you mean "mdmkit-x"\?$'),
         (("2d", "corpus"), r'no module can be called "2d"; did you mean "mdmkit-2d"\?$'),
         (("class", "corpus"), r'no module can be called "class"; did you mean "mdmkit-class"\?$'),
+        (("src", "corpus"), r'no module can be called "src"; did you mean "mdmkit-src"\?$'),
+        (("tests", "corpus"), r'no module can be called "tests"'),
+        (("mdmkit-" + "x" * 34, "corpus"), r"has 41 characters, expected at most 40: choose a sho"),
+        (("mdmkit-foo", "corpus", "x" * 41), r'^--component: "x+" has 41 characters, expected at'),
         (("torch", "corpus"), r'there is a module "torch" already, .*; the plugin needs'),
         (("mdmkit", "corpus"), r'there is a module "mdmkit" already'),
         (("mdmkit-foo", "time_smpler"), r'^--hook: .* did you mean "time_sampler"\?'),
