@@ -11,7 +11,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from mdmkit import hookimpl, option
+from mdmkit import DataError, hookimpl, option
 from mdmkit.protocols import BlockSource, EvaluationContext, Evaluator, Split
 from mdmkit.values import Measurement
 
@@ -26,8 +26,14 @@ class Example:
     rate: float = option(0.5, ge=0.05, le=1, doc="share of the tokens that is masked")
 
     def build(self, context: EvaluationContext) -> LiveExample:
-        """Open the split."""
+        """Open the split.
+
+        Raises:
+            DataError: where it has fewer than the two blocks that an error needs.
+        """
         source = context.blocks(self.split)
+        if len(source) < 2:
+            raise DataError(f"{self.split}: expected at least 2 blocks, found {len(source)}")
         return LiveExample(options=self, context=context, source=source)
 
 
@@ -38,7 +44,7 @@ class LiveExample:
     options: Example
     context: EvaluationContext
     source: BlockSource
-    found: list[Tensor] = field(factory=list)  # [B] float64, nats a masked token of each block
+    found: list[Tensor] = field(factory=list)  # [B, 2] float64, nats and masked tokens of a block
 
     def __len__(self) -> int:
         """Network calls."""
@@ -52,7 +58,7 @@ class LiveExample:
         mask = torch.stack([self._noise(row) < self.options.rate for row in rows.tolist()])
         mask = mask.to(context.device) & batch.scored()  # [B, L]
         nats = context.call(lambda denoiser: context.objective.nll(denoiser, batch, mask))
-        self.found.append((nats.sum(-1) / mask.sum(-1).clamp(min=1)).cpu())
+        self.found.append(torch.stack([nats.sum(-1), mask.double().sum(-1)], dim=-1).cpu())
 
     def _noise(self, block: int) -> Tensor:
         """``[L]``, a function of seed and block alone."""
@@ -60,10 +66,12 @@ class LiveExample:
         return draws.uniform("mask", self.context.length)[0]
 
     def compute(self) -> Mapping[str, Measurement]:
-        """The mean over blocks and its standard error."""
-        each = torch.cat(self.found)
-        value, stderr = float(each.mean()), float(each.std() / len(each) ** 0.5)
-        return {"nll": Measurement(value=value, stderr=stderr, unit="nats/token")}
+        """The ratio of two sums over blocks, and its standard error by the delta method."""
+        nats, masked = torch.cat(self.found).unbind(-1)
+        ratio = nats.sum() / masked.sum()
+        stderr = (nats - ratio * masked).std() * len(nats) ** 0.5 / masked.sum()
+        value = Measurement(value=float(ratio), stderr=float(stderr), unit="nats/token")
+        return {"nll": value}
 
     @property
     def provenance(self) -> Mapping[str, Any]:
