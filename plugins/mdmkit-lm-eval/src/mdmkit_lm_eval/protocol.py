@@ -15,7 +15,8 @@ class Protocol:
     """How requests are answered.
 
     Attributes:
-        seed: of masks and of generation, 0 to 2³² − 1; equal seeds give equal answers, whatever the batch size.
+        seed: of masks and of generation, 0 to 2³² − 1; equal seeds give equal answers, whatever
+            the batch size.
         draws: masks of an answer that is not enumerated; two at least, for an error.
         enumerate: up to so many tokens all masks of an answer are tried: its NELBO is exact.
         bos: whether BOS stands in front of each row.
