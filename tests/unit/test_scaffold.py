@@ -14,7 +14,6 @@ from types import ModuleType
 
 import pytest
 import torch
-from attrs import evolve
 
 import mdmkit
 from mdmkit.contracts import NAME
@@ -292,13 +291,14 @@ def test_every_hook_has_a_template_and_no_other() -> None:
 
 def test_the_number_of_the_example_evaluator_is_a_ratio_of_sums_with_its_error() -> None:
     """A block in which nothing is masked counts for nothing, and one block has no error."""
-    example = import_module("mdmkit.scaffold.templates.evaluator")
-    context = evaluation_context()
-    live = example.Example().build(context)
-    live.found.append(torch.tensor([[0.0, 0.0], [2.0, 1.0], [9.0, 3.0]], dtype=torch.float64))
+    live = (
+        import_module("mdmkit.scaffold.templates.evaluator").Example().build(evaluation_context())
+    )
+    live.found.append(torch.tensor([[0.0, 0.0]], dtype=torch.float64))
+    with pytest.raises(DataError, match="expected at least 2 blocks, found 1"):
+        live.compute()
+    live.found.append(torch.tensor([[2.0, 1.0], [9.0, 3.0]], dtype=torch.float64))
     number = live.compute()["nll"]
     assert number.value == pytest.approx(11 / 4)
     # residuals 0, 2 − 11/4 and 9 − 33/4, of which each is 3/4: √(3/2 · 9/8) / 4
     assert number.stderr == pytest.approx(math.sqrt(3 / 2 * 9 / 8) / 4)
-    with pytest.raises(DataError, match="expected at least 2 blocks, found 1"):
-        example.Example().build(evolve(context, blocks=lambda _split: range(1)))

@@ -26,22 +26,15 @@ class Example:
     rate: float = option(0.5, ge=0.05, le=1, doc="share of the tokens that is masked")
 
     def build(self, context: EvaluationContext) -> LiveExample:
-        """Open the split.
-
-        Raises:
-            DataError: where it has fewer than the two blocks that an error needs.
-        """
-        source = context.blocks(self.split)
-        if len(source) < 2:
-            raise DataError(f"{self.split}: expected at least 2 blocks, found {len(source)}")
-        return LiveExample(options=self, context=context, source=source)
+        """Open the split."""
+        return LiveExample(rate=self.rate, context=context, source=context.blocks(self.split))
 
 
 @frozen(kw_only=True, eq=False)
 class LiveExample:
     """`Example` on one network; every rank measures all of the split."""
 
-    options: Example
+    rate: float
     context: EvaluationContext
     source: BlockSource
     found: list[Tensor] = field(factory=list)  # [B, 2] float64, nats and masked tokens of a block
@@ -52,10 +45,10 @@ class LiveExample:
 
     def update(self, index: int) -> None:
         """Mask and measure one batch of blocks."""
-        context, size = self.context, self.context.batch_size
-        rows = torch.arange(len(self.source))[index * size : (index + 1) * size]
+        context = self.context
+        rows = torch.arange(len(self.source)).split(context.batch_size)[index]
         batch = self.source.batch(rows).to(context.device)
-        mask = torch.stack([self._noise(row) < self.options.rate for row in rows.tolist()])
+        mask = torch.stack([self._noise(row) < self.rate for row in rows.tolist()])
         mask = mask.to(context.device) & batch.scored()  # [B, L]
         nats = context.call(lambda denoiser: context.objective.nll(denoiser, batch, mask))
         self.found.append(torch.stack([nats.sum(-1), mask.double().sum(-1)], dim=-1).cpu())
@@ -66,18 +59,22 @@ class LiveExample:
         return draws.uniform("mask", self.context.length)[0]
 
     def compute(self) -> Mapping[str, Measurement]:
-        """The ratio of two sums over blocks, and its standard error by the delta method."""
+        """The ratio of two sums over blocks, and its standard error by the delta method.
+
+        Raises:
+            DataError: for fewer than the two blocks that an error needs.
+        """
         nats, masked = torch.cat(self.found).unbind(-1)
+        if len(nats) < 2:
+            raise DataError(f"example: expected at least 2 blocks, found {len(nats)}")
         ratio = nats.sum() / masked.sum()
         stderr = (nats - ratio * masked).std() * len(nats) ** 0.5 / masked.sum()
-        value = Measurement(value=float(ratio), stderr=float(stderr), unit="nats/token")
-        return {"nll": value}
+        return {"nll": Measurement(value=float(ratio), stderr=float(stderr), unit="nats/token")}
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What was measured on what."""
-        data = dict(self.source.provenance)
-        return {"data": data, "rate": self.options.rate, "seed": self.context.seed}
+        return {"data": dict(self.source.provenance), "rate": self.rate, "seed": self.context.seed}
 
 
 @hookimpl
