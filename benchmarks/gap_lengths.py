@@ -21,9 +21,10 @@ from mdmkit.builtin.samplers import Ancestral
 from mdmkit.diffusion import uniform_subset
 from mdmkit.draws import StepDraws, generator
 from mdmkit.environment import environment
+from mdmkit.evaluation.find_run import find_run
 from mdmkit.evaluation.infilling.frames import Frame, Start
 from mdmkit.evaluation.infilling.templates import Gap
-from mdmkit.evaluation.run import TrainedRun, find_run, open_trained
+from mdmkit.evaluation.run import TrainedRun, open_trained
 from mdmkit.values import Batch, Generation
 
 AROUND, SHORTEST, LONGEST = 16, 2, 9

@@ -23,7 +23,8 @@ from mdmkit.builtin.samplers import AutoregressiveSampler, Cached
 from mdmkit.environment import environment
 from mdmkit.evaluation.contexts import trained_context
 from mdmkit.evaluation.driver import run_evaluation
-from mdmkit.evaluation.run import find_run, open_trained
+from mdmkit.evaluation.find_run import find_run
+from mdmkit.evaluation.run import open_trained
 from mdmkit.validation_log import read_validation
 
 SHOWN = ("generative_nll", "unigram_entropy", "rep_4", "distinct_2", "generative_bits_per_byte")

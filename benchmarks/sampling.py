@@ -27,7 +27,8 @@ import torch
 from mdmkit.builtin.denoisers.dit import Dit
 from mdmkit.builtin.schedules import Linear
 from mdmkit.environment import environment
-from mdmkit.evaluation.run import find_run, open_trained
+from mdmkit.evaluation.find_run import find_run
+from mdmkit.evaluation.run import open_trained
 from mdmkit.generation import LiveGenerate
 from mdmkit.network import InferenceCall, Root, choose_device
 from mdmkit.protocols import Prediction

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     )
     from mdmkit.evaluation.contexts import trained_context
     from mdmkit.evaluation.evaluate import evaluate
+    from mdmkit.evaluation.find_run import find_run
     from mdmkit.evaluation.generate import sample, sample_states
     from mdmkit.evaluation.replay import replay
-    from mdmkit.evaluation.run import TrainedRun, find_run, open_run
+    from mdmkit.evaluation.run import TrainedRun, open_run
     from mdmkit.evaluation.suite import evaluate_suite
     from mdmkit.evaluation.write_run import write_run
     from mdmkit.hookspecs import hookimpl
@@ -81,7 +82,7 @@ _LAZY = {
     "compare": "mdmkit.comparison.compare",
     "evaluate": "mdmkit.evaluation.evaluate",
     "evaluate_suite": "mdmkit.evaluation.suite",
-    "find_run": "mdmkit.evaluation.run",
+    "find_run": "mdmkit.evaluation.find_run",
     "hookimpl": "mdmkit.hookspecs",
     "load_recipe": "mdmkit.recipe",
     "open_run": "mdmkit.evaluation.run",

@@ -20,10 +20,10 @@ from attrs import Factory, frozen
 from mdmkit.data.detokenizers import DetokenizerName
 from mdmkit.data.packing import PACKINGS, PackingOptions
 from mdmkit.data.tokenizers import TOKENIZERS, TokenizerOptions
-from mdmkit.errors import RecipeError
+from mdmkit.errors import PluginError, RecipeError
 from mdmkit.options import DEFAULT_USE, component, option
 from mdmkit.plugins import Catalogue, load_catalogue
-from mdmkit.problems import StructureError, dotted, found, invalid
+from mdmkit.problems import Problem, StructureError, dotted, found, invalid
 from mdmkit.protocols import (
     Corpus,
     DenoiserOptions,
@@ -278,17 +278,31 @@ def _structure(document: Document, catalogue: Catalogue) -> Recipe:
         recipe = _converter(catalogue).structure(document.data, Recipe)
     except StructureError as error:
         raise RecipeError(document.lines(error.problems)) from error
-    recipe = _resolved(recipe)
+    recipe = _resolved(recipe, document)
     problems = list(cross_problems(recipe))
     if problems:
         raise RecipeError(document.lines(problems))
     return recipe
 
 
-def _resolved(recipe: Recipe) -> Recipe:
+def _resolved(recipe: Recipe, document: Document) -> Recipe:
     """The recipe whose denoiser says all that it is, whatever it took from outside."""
-    resolved = getattr(recipe.denoiser, "resolved", None)
-    return recipe if resolved is None else attrs.evolve(recipe, denoiser=resolved())
+    denoiser = recipe.denoiser
+    resolved = getattr(denoiser, "resolved", None)
+    if resolved is None:
+        return recipe
+    try:
+        whole = resolved()
+    except OSError as error:
+        message = f"what it takes from outside cannot be read: {error}"
+        problem = Problem(path=("denoiser",), message=message, table=True)
+        raise RecipeError(document.lines([problem])) from error
+    if type(whole) is not type(denoiser):
+        raise PluginError(
+            f"{type(denoiser).__qualname__}.resolved() gave {whole!r}; expected options of the "
+            "same class"
+        )
+    return attrs.evolve(recipe, denoiser=whole)
 
 
 def check_recipe(recipe: Recipe) -> list[str]:

@@ -47,7 +47,8 @@ def run(
     An interrupted run goes on where it stopped: start the same command again.
     """
     from mdmkit.errors import RecipeError
-    from mdmkit.evaluation.run import find_run, read_recipe
+    from mdmkit.evaluation.find_run import find_run
+    from mdmkit.evaluation.run import read_recipe
     from mdmkit.recipe import load_recipe
     from mdmkit.report.console import RunReporter, quiet
     from mdmkit.training.loop import train

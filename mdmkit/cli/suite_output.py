@@ -63,7 +63,7 @@ def evaluate_suites(
 
 
 def _require_different(runs: Sequence[str], runs_dir: str | Path | None) -> None:
-    from mdmkit.evaluation.run import find_run
+    from mdmkit.evaluation.find_run import find_run
 
     known: dict[Path, str] = {}
     for run in runs:

@@ -16,7 +16,8 @@ from mdmkit.comparison.resampling import Integers
 from mdmkit.comparison.smoothing import Floats
 from mdmkit.data.text_tokenizer import load_tokenizer
 from mdmkit.errors import CheckpointError, DataError, RecipeError
-from mdmkit.evaluation.run import TOKENIZER, find_run, read_recipe
+from mdmkit.evaluation.find_run import find_run
+from mdmkit.evaluation.run import TOKENIZER, read_recipe
 from mdmkit.metrics_log import read_metrics
 from mdmkit.plain_files import read_json
 from mdmkit.plugins import Catalogue

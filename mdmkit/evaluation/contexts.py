@@ -105,6 +105,7 @@ def evaluation_context(
         world_size=world_size,
         seed=seed,
         trained_length=recipe.data.length,
+        length_multiple=recipe.denoiser.length_multiple,
     )
 
 

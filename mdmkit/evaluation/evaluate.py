@@ -15,7 +15,8 @@ from mdmkit.environment import environment
 from mdmkit.errors import PluginError, RecipeError
 from mdmkit.evaluation.contexts import trained_context
 from mdmkit.evaluation.driver import Result, measure, run_evaluation
-from mdmkit.evaluation.run import find_run, open_trained, read_recipe
+from mdmkit.evaluation.find_run import find_run
+from mdmkit.evaluation.run import open_trained, read_recipe
 from mdmkit.files import explained, write_json
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.problems import dotted

@@ -9,9 +9,10 @@ from typing import Any
 
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import RecipeError
+from mdmkit.evaluation.find_run import find_run
 from mdmkit.evaluation.infilling.gap_lengths import LengthChooser
 from mdmkit.evaluation.infilling.templates import Template
-from mdmkit.evaluation.run import find_run, open_trained, read_recipe
+from mdmkit.evaluation.run import open_trained, read_recipe
 from mdmkit.evaluation.sample_states import SampleState
 from mdmkit.evaluation.samples import Sample
 from mdmkit.evaluation.session import Session, Watch, rows_at_once

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from mdmkit.errors import CheckpointError, DataError, MdmkitError, RecipeError
-from mdmkit.evaluation.run import find_run, is_run, run_names
+from mdmkit.evaluation.find_run import find_run, is_run, run_names
 from mdmkit.problems import dotted
 from mdmkit.protocols import EvaluationContext
 from mdmkit.suggest import did_you_mean

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from mdmkit.data.cache import Notify, ignore
-from mdmkit.evaluation.run import find_run, open_trained
+from mdmkit.evaluation.find_run import find_run
+from mdmkit.evaluation.run import open_trained
 from mdmkit.protocols import OtherRun
 
 

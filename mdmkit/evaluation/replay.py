@@ -13,7 +13,8 @@ from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import CheckpointError
 from mdmkit.evaluation.driver import Result
 from mdmkit.evaluation.evaluate import Progress
-from mdmkit.evaluation.run import find_run, open_trained
+from mdmkit.evaluation.find_run import find_run
+from mdmkit.evaluation.run import open_trained
 from mdmkit.evaluation.suite_file import SuiteRecord, read_record
 from mdmkit.evaluation.suite_job import SuiteJob
 from mdmkit.plugins import load_catalogue

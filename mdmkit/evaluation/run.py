@@ -15,6 +15,7 @@ from mdmkit.data.blocks import DataTable, open_blocks, token_counts
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError, RecipeError
+from mdmkit.evaluation.find_run import find_run
 from mdmkit.evaluation.inference import compile_network, live_generate
 from mdmkit.generation import LiveGenerate
 from mdmkit.learning_rate import learning_rate_fraction
@@ -32,9 +33,8 @@ from mdmkit.problems import found
 from mdmkit.protocols import BlockSource, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
-from mdmkit.suggest import did_you_mean
 from mdmkit.training.exported import saved_weights
-from mdmkit.training.run_directory import RESOLVED, require_own_files, runs_root
+from mdmkit.training.run_directory import RESOLVED, require_own_files
 
 TOKENIZER = "tokenizer.json"
 PRECISIONS = ("bf16", "fp32")
@@ -223,55 +223,6 @@ def open_run(
         precision=precision,
         compile=compile,
         notify=notify,
-    )
-
-
-def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:
-    """The directory that `run` means.
-
-    Args:
-        run: a path, or a name in the folder of runs; the hash at its end may be left out where
-            that is unambiguous.
-        runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
-
-    Raises:
-        CheckpointError: where there is none, or several fit.
-    """
-    root = runs_root(runs_dir)
-    for candidate in (Path(run), root / run):
-        if (candidate / RESOLVED).is_file():
-            return candidate
-    known = sorted(path.parent.name for path in root.glob(f"*/{RESOLVED}"))
-    fitting = [name for name in known if name.rpartition("-")[0] == str(run)]
-    if len(fitting) == 1:
-        return root / fitting[0]
-    if fitting:
-        raise CheckpointError(
-            f'run "{run}": {len(fitting)} runs in {root} have that name; say which: '
-            + ", ".join(fitting)
-        )
-    if Path(run).is_dir():
-        raise CheckpointError(f"{run}: holds no run; expected {RESOLVED} in it")
-    found = f"runs in {root}: {', '.join(known)}" if known else f"there are no runs in {root}"
-    hint = did_you_mean(Path(run).name, known)
-    raise CheckpointError(
-        f'run "{run}": no such run directory{hint}; {found} (give a path, or the folder of runs '
-        "with --runs-dir)"
-    )
-
-
-def run_names(root: Path) -> list[str]:
-    """The names of the runs in a folder, and these without the hash at the end."""
-    known = sorted(path.parent.name for path in root.glob(f"*/{RESOLVED}"))
-    return list(dict.fromkeys([*known, *(name.rpartition("-")[0] or name for name in known)]))
-
-
-def is_run(run: str, runs_dir: str | Path | None = None) -> bool:
-    """Whether `find_run` has a run, or several, for this name."""
-    root = runs_root(runs_dir)
-    whole = any((candidate / RESOLVED).is_file() for candidate in (Path(run), root / run))
-    return whole or any(
-        path.parent.name.rpartition("-")[0] == run for path in root.glob(f"*/{RESOLVED}")
     )
 
 

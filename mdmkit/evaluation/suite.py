@@ -9,8 +9,9 @@ from typing import Any
 
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.evaluation.evaluate import Progress
+from mdmkit.evaluation.find_run import find_run
 from mdmkit.evaluation.judges import judge_table, open_judges, require_judges
-from mdmkit.evaluation.run import find_run, open_trained
+from mdmkit.evaluation.run import open_trained
 from mdmkit.evaluation.suite_file import record_path
 from mdmkit.evaluation.suite_job import SuiteJob, SuiteResult
 from mdmkit.plugins import load_catalogue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mdmkit.data.blocks import build_tokenizer
 from mdmkit.data.text_tokenizer import TextTokenizer
@@ -51,17 +52,23 @@ def write_run(
         The directory.
 
     Raises:
-        CheckpointError: where the directory is there already or cannot be written, or the
-            weights do not fit the network (every name is checked, both ways).
+        CheckpointError: where the directory is there already or cannot be written, the weights do
+            not fit the network (every name is checked, both ways) or are no finite floats, or
+            `source` or `step` cannot be kept.
         DataError: where the tokenizer cannot be had.
     """
     target = Path(directory)
-    if target.exists():
+    if os.path.lexists(target):
         raise CheckpointError(f"{target}: is there already; choose another place, or remove it")
+    if step < 0:
+        raise CheckpointError(f"{target}: step: expected at least 0, got {step}")
+    about = _as_json(source, f"{target}: source")
     tokenizer = build_tokenizer(recipe.data) if tokenizer is None else tokenizer
     root = build_root(recipe, tokenizer.vocab, torch.device("cpu"), "fp32")
     named = {f"denoiser.{name}": tensor for name, tensor in weights.items()}
-    load_into(root, named, where=f"{target}, weights to be imported")
+    where = f"{target}, weights to be imported"
+    load_into(root, named, where=where)
+    _require_numbers(root, named, where)
     facts = weights_facts(
         run=recipe.run.name,
         recipe_hash=recipe_hash(recipe),
@@ -76,9 +83,8 @@ def write_run(
             tokenizer.save(temporary / TOKENIZER)
             write_atomic(temporary / "recipe.toml", recipe_toml(recipe))
             write_json(temporary / RESOLVED, dump_recipe(recipe))
-            write_json(temporary / IMPORTED, dict(source))
-            # A tied weight has two names, and safetensors wants each to have its own memory.
-            whole = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+            write_atomic(temporary / IMPORTED, about)
+            whole = {name: _own(tensor) for name, tensor in weights.items()}
             metadata = {"format": "pt", "facts": json.dumps(facts)}
             save_file(whole, temporary / WEIGHTS, metadata)
             (temporary / WEIGHTS).chmod((temporary / RESOLVED).stat().st_mode)
@@ -90,3 +96,25 @@ def write_run(
             raise
         sync_directory(target.parent)
     return target
+
+
+def _as_json(source: Mapping[str, Any], where: str) -> bytes:
+    try:
+        text = json.dumps(dict(source), indent=2, allow_nan=False, ensure_ascii=False)
+        return f"{text}\n".encode()
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: cannot be kept as JSON ({error})") from error
+
+
+def _require_numbers(root: nn.Module, given: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that the network, which has been filled with them, cannot compute with."""
+    for name, tensor in root.state_dict().items():
+        if tensor.is_floating_point() and not given[name].is_floating_point():
+            raise CheckpointError(f"{where}: {name}: expected floats, got {given[name].dtype}")
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{where}: {name}: holds values that are not finite")
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A copy with dense memory of its own, as safetensors wants; a tied weight has two names."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

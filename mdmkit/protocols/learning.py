@@ -55,11 +55,13 @@ class CachingDenoiser(Denoiser, Protocol):
 class DenoiserOptions(Protocol):
     """Options of a denoiser.
 
-    May also have ``resolved()``, called whenever a recipe is loaded: the same options with all
-    that they take from outside filled in (the shape of a network in some folder, say), so that a
-    saved recipe stands by itself. And ``initialize(denoiser)``, called once where a training
-    begins (not where it resumes, nor for an evaluation): it fills the network that `build` made,
-    whole and on the CPU, with first weights from elsewhere.
+    May also have ``resolved()``, called whenever a recipe is loaded: options of the same class
+    with all that they take from outside filled in (the shape of a network in some folder, say), so
+    that a saved recipe stands by itself; what is resolved is left as it is. It raises a
+    `RecipeError` or `DataError` where that cannot be had; an OSError becomes a `RecipeError`. And
+    ``initialize(denoiser)``, called once where a training begins (not where it resumes, nor for an
+    evaluation): it fills the network that `build` made, whole and on the CPU, with first weights
+    from elsewhere, and raises an `MdmkitError` where it cannot.
 
     Attributes:
         supports: what it can do, out of ``causal``, ``document_ids``, ``padding``, ``positions``,

@@ -167,6 +167,7 @@ class EvaluationContext:
         rank, world_size: this process among those that evaluate; blocks are dealt out by rank.
         seed: of the evaluation.
         trained_length: the longest row that the network was trained on; None: L.
+        length_multiple: the length of a row must be a multiple of this.
     """
 
     call: NetworkCall
@@ -186,6 +187,7 @@ class EvaluationContext:
     seed: int = 0
     open_run: Callable[[str], OtherRun] = no_other_run
     trained_length: int | None = None
+    length_multiple: int = 1
 
 
 class Evaluation(Protocol):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mdmkit.diffusion import mask_tokens, masked_logits, scattered, time_at_mask_rate
 from mdmkit.protocols import Denoiser, EvaluationContext
+from mdmkit.scoring.work import require_any_length
 from mdmkit.values import Attention
 
 
@@ -35,7 +36,12 @@ class Greedy:
     def of(
         cls, tokens: Sequence[Tensor], counts: Sequence[int], context: EvaluationContext
     ) -> Greedy:
-        """Batches of at most as many tokens as ``context.batch_size`` blocks of L have."""
+        """Batches of at most as many tokens as ``context.batch_size`` blocks of L have.
+
+        Raises:
+            RecipeError: for a denoiser that does not take rows of any length.
+        """
+        require_any_length(context)
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row, (text, count) in enumerate(zip(tokens, counts, strict=True)):
             alike[count, len(text)].append(row)

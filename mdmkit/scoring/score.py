@@ -95,6 +95,7 @@ def score_answers(
 
     Raises:
         MdmkitError: where the network's cross-entropies are not finite.
+        RecipeError: for a denoiser that does not take rows of any length.
     """
     texts = [option for question in questions for option in question.options]
     parts = encode(texts, context.tokenizer, length=context.length, bos=bos)
@@ -128,6 +129,7 @@ def score_rows(
 
     Raises:
         MdmkitError: where the network's cross-entropies are not finite.
+        RecipeError: for a denoiser that does not take rows of any length.
     """
     context = alone(context)
     rows = Rows(context=context, draws=draws, enumerate_up_to=enumerate_up_to)
@@ -160,6 +162,9 @@ def filled_in_greedily(
 
     All tokens of the answer are masked and the most confident is revealed first; a network that
     predicts the next token goes on from the context.
+
+    Raises:
+        RecipeError: for a denoiser that does not take rows of any length.
     """
     if not parts:
         return []

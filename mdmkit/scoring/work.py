@@ -1,8 +1,8 @@
 """Rows to be scored, in batches of equal length, dealt out to ranks.
 
-Rows of one batch have one length, so there is no padding: every denoiser can be called, and no
-position is computed for nothing. An answer brings several masks, all of one length, so batches
-are full all the same.
+Rows of one batch have one length, so there is no padding: every denoiser that takes rows of any
+length can be called, and no position is computed for nothing. An answer brings several masks, all
+of one length, so batches are full all the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from mdmkit.errors import RecipeError
 from mdmkit.protocols import Denoiser, EvaluationContext
 from mdmkit.scoring.masks import Masks
 from mdmkit.values import Batch
@@ -61,7 +62,12 @@ class Work:
 
     @classmethod
     def of(cls, rows: Sequence[ScoredRow], context: EvaluationContext) -> Work:
-        """Batches of at most as many tokens as ``context.batch_size`` blocks of L have."""
+        """Batches of at most as many tokens as ``context.batch_size`` blocks of L have.
+
+        Raises:
+            RecipeError: for a denoiser that does not take rows of any length.
+        """
+        require_any_length(context)
         by_length: dict[int, list[int]] = defaultdict(list)
         for number, row in enumerate(rows):
             by_length[len(row.tokens)].append(number)
@@ -111,6 +117,19 @@ class Work:
             return objective.nll(denoiser, batch, mask)
 
         return self.context.call(nll).double().sum(-1).cpu()
+
+
+def require_any_length(context: EvaluationContext) -> None:
+    """Refuse a denoiser that takes rows of some lengths only.
+
+    Raises:
+        RecipeError: naming its multiple.
+    """
+    if context.length_multiple > 1:
+        raise RecipeError(
+            "answers and texts are scored in rows of any length, but the run's denoiser needs a "
+            f"multiple of {context.length_multiple} tokens; expected one whose length_multiple is 1"
+        )
 
 
 def _batches(rows: Sequence[ScoredRow], wanted: Iterable[int], size: int) -> Iterator[Calls]:

@@ -89,6 +89,7 @@ def check_denoiser(
         ContractError: naming the clause that does not hold.
     """
     contract = Contract.of("denoiser", options)
+    options = _resolved(contract, options)
     supports, multiple = options.supports, options.length_multiple
     known = isinstance(supports, frozenset) and supports <= FEATURES
     contract.require(known, f"supports is a frozenset out of {sorted(FEATURES)}", repr(supports))
@@ -113,6 +114,18 @@ def check_denoiser(
             check(subject)
     _check_time(subject)
     _check_training(subject)
+
+
+def _resolved(contract: Contract, options: Any) -> Any:
+    """The options as a loaded recipe has them."""
+    if not hasattr(options, "resolved"):
+        return options
+    once = options.resolved()
+    same = type(once) is type(options)
+    contract.require(same, "resolved gives options of the same class", lambda: repr(once))
+    twice = once.resolved()
+    contract.require(twice == once, "what is resolved is left as it is", lambda: repr(twice))
+    return once
 
 
 def _build(contract: Contract, options: Any, vocab: Vocabulary, seed: int) -> nn.Module:

@@ -16,7 +16,8 @@ from attrs import frozen
 
 from mdmkit.data.text_tokenizer import special_path
 from mdmkit.errors import CheckpointError, RecipeError
-from mdmkit.evaluation.run import TOKENIZER, find_run, read_recipe
+from mdmkit.evaluation.find_run import find_run
+from mdmkit.evaluation.run import TOKENIZER, read_recipe
 from mdmkit.files import explained, sync_directory, sync_file, write_atomic, write_json
 from mdmkit.metrics_log import METRICS, MetricsLog
 from mdmkit.plain_files import read_json

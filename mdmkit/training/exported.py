@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import CheckpointError
 from mdmkit.plain_files import parse_json
-from mdmkit.training.checkpoint import Weights, load_weights, steps_on_disk
+from mdmkit.training.checkpoint import Weights, checkpoints_dir, load_weights, steps_on_disk
 
 WEIGHTS = "model.safetensors"
 IMPORTED = "imported.json"
@@ -66,13 +66,24 @@ def _read(path: Path) -> Weights:
 
 
 def require_trained_here(run_dir: Path) -> None:
-    """Refuse to train in a directory whose weights came from elsewhere.
+    """Refuse to begin in a directory that holds the weights of a training, or imported ones.
+
+    Args:
+        run_dir: of a run without a whole checkpoint.
 
     Raises:
-        CheckpointError: where they did.
+        CheckpointError: where it does.
     """
     if (run_dir / IMPORTED).exists():
         raise CheckpointError(
             f"{run_dir}: holds weights that were imported, without an optimizer's state; they can "
             "be evaluated and sampled from. To train on, begin a run of its own"
+        )
+    if (run_dir / WEIGHTS).exists():
+        bad = ", ".join(sorted(path.name for path in checkpoints_dir(run_dir).glob("bad-step-*")))
+        lost = f"; damaged and set aside: {bad}" if bad else ""
+        raise CheckpointError(
+            f"{run_dir}: was trained to its end, but holds no whole checkpoint to go on from"
+            f"{lost}. The weights in {WEIGHTS} can be evaluated and sampled from; to begin anew, "
+            "remove the directory"
         )

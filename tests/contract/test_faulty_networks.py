@@ -113,6 +113,22 @@ class OnlySaysT(FaultyDit):
         return frozenset({"t"})
 
 
+@fault("mdmkit_denoisers", "resolved gives options of the same class")
+@frozen(kw_only=True)
+class ResolvesToAnother(Dit):
+    def resolved(self) -> Dit:
+        return Dit(width=16, depth=1, heads=2, conditioning_width=8)
+
+
+@fault("mdmkit_denoisers", "what is resolved is left as it is")
+@frozen(kw_only=True)
+class ResolvesFurther(FaultyDit):
+    network = DitNetwork
+
+    def resolved(self) -> Any:
+        return evolve(self, depth=self.depth + 1)
+
+
 class SaysItKeeps(DitNetwork):
     new_cache = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -12,15 +13,17 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import mdmkit
 from mdmkit.contracts import NAME
-from mdmkit.errors import PluginError
+from mdmkit.errors import DataError, PluginError
 from mdmkit.installed import normalized
 from mdmkit.plugins import load_catalogue
 from mdmkit.scaffold import plugin as scaffold
 from mdmkit.scaffold.names import KINDS, Names, chosen_names, refuse_twin
 from mdmkit.scaffold.plugin import placeholders, plugin_files, template, write_folder
+from mdmkit.testing.surroundings import evaluation_context
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -289,3 +292,18 @@ def test_every_hook_has_a_template_and_no_other() -> None:
     there = {path.stem for path in scaffold.TEMPLATES.glob("*.py")} - {"__init__"}
     assert there == set(KINDS)
     assert all(template(kind) for kind in KINDS)
+
+
+def test_the_number_of_the_example_evaluator_is_a_ratio_of_sums_with_its_error() -> None:
+    """A block in which nothing is masked counts for nothing, and one block has no error."""
+    live = (
+        import_module("mdmkit.scaffold.templates.evaluator").Example().build(evaluation_context())
+    )
+    live.found.append(torch.tensor([[0.0, 0.0]], dtype=torch.float64))
+    with pytest.raises(DataError, match="expected at least 2 blocks, found 1"):
+        live.compute()
+    live.found.append(torch.tensor([[2.0, 1.0], [9.0, 3.0]], dtype=torch.float64))
+    number = live.compute()["nll"]
+    assert number.value == pytest.approx(11 / 4)
+    # residuals 0, 2 − 11/4 and 9 − 33/4, of which each is 3/4: √(3/2 · 9/8) / 4
+    assert number.stderr == pytest.approx(math.sqrt(3 / 2 * 9 / 8) / 4)

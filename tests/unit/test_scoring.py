@@ -9,7 +9,7 @@ import pytest
 import torch
 from attrs import evolve
 
-from mdmkit import MdmkitError
+from mdmkit import MdmkitError, RecipeError
 from mdmkit.builtin.evaluators.choice.answers import Answers
 from mdmkit.builtin.objectives import Autoregressive
 from mdmkit.protocols import Denoiser
@@ -106,6 +106,18 @@ def test_ranks_do_not_matter_and_progress_is_told() -> None:
     assert again == alone
     assert told == [(done + 1, len(told)) for done in range(len(told))]
     assert len(told) > 4
+
+
+def test_a_denoiser_of_some_lengths_only_is_refused_before_it_is_called() -> None:
+    context = make_context(lambda *_, **__: pytest.fail("called"), length_multiple=4)
+    row = Encoded(tokens=(1, 2, 3), count=1, cut=0)
+    for ask in (
+        lambda: score_answers(context, some_questions((2, 3))),
+        lambda: score_rows(context, [Together(question=0, parts=[row])]),
+        lambda: filled_in_greedily(context, [row]),
+    ):
+        with pytest.raises(RecipeError, match="needs a multiple of 4 tokens"):
+            ask()
 
 
 def test_a_damaged_network_is_told() -> None:

@@ -11,7 +11,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from mdmkit import hookimpl, option
+from mdmkit import DataError, hookimpl, option
 from mdmkit.protocols import BlockSource, EvaluationContext, Evaluator, Split
 from mdmkit.values import Measurement
 
@@ -27,18 +27,17 @@ class Example:
 
     def build(self, context: EvaluationContext) -> LiveExample:
         """Open the split."""
-        source = context.blocks(self.split)
-        return LiveExample(options=self, context=context, source=source)
+        return LiveExample(rate=self.rate, context=context, source=context.blocks(self.split))
 
 
 @frozen(kw_only=True, eq=False)
 class LiveExample:
     """`Example` on one network; every rank measures all of the split."""
 
-    options: Example
+    rate: float
     context: EvaluationContext
     source: BlockSource
-    found: list[Tensor] = field(factory=list)  # [B] float64, nats a masked token of each block
+    found: list[Tensor] = field(factory=list)  # [B, 2] float64, nats and masked tokens of a block
 
     def __len__(self) -> int:
         """Network calls."""
@@ -46,13 +45,13 @@ class LiveExample:
 
     def update(self, index: int) -> None:
         """Mask and measure one batch of blocks."""
-        context, size = self.context, self.context.batch_size
-        rows = torch.arange(len(self.source))[index * size : (index + 1) * size]
+        context = self.context
+        rows = torch.arange(len(self.source)).split(context.batch_size)[index]
         batch = self.source.batch(rows).to(context.device)
-        mask = torch.stack([self._noise(row) < self.options.rate for row in rows.tolist()])
+        mask = torch.stack([self._noise(row) < self.rate for row in rows.tolist()])
         mask = mask.to(context.device) & batch.scored()  # [B, L]
         nats = context.call(lambda denoiser: context.objective.nll(denoiser, batch, mask))
-        self.found.append((nats.sum(-1) / mask.sum(-1).clamp(min=1)).cpu())
+        self.found.append(torch.stack([nats.sum(-1), mask.double().sum(-1)], dim=-1).cpu())
 
     def _noise(self, block: int) -> Tensor:
         """``[L]``, a function of seed and block alone."""
@@ -60,16 +59,22 @@ class LiveExample:
         return draws.uniform("mask", self.context.length)[0]
 
     def compute(self) -> Mapping[str, Measurement]:
-        """The mean over blocks and its standard error."""
-        each = torch.cat(self.found)
-        value, stderr = float(each.mean()), float(each.std() / len(each) ** 0.5)
-        return {"nll": Measurement(value=value, stderr=stderr, unit="nats/token")}
+        """The ratio of two sums over blocks, and its standard error by the delta method.
+
+        Raises:
+            DataError: for fewer than the two blocks that an error needs.
+        """
+        nats, masked = torch.cat(self.found).unbind(-1)
+        if len(nats) < 2:
+            raise DataError(f"example: expected at least 2 blocks, found {len(nats)}")
+        ratio = nats.sum() / masked.sum()
+        stderr = (nats - ratio * masked).std() * len(nats) ** 0.5 / masked.sum()
+        return {"nll": Measurement(value=float(ratio), stderr=float(stderr), unit="nats/token")}
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """What was measured on what."""
-        data = dict(self.source.provenance)
-        return {"data": data, "rate": self.options.rate, "seed": self.context.seed}
+        return {"data": dict(self.source.provenance), "rate": self.rate, "seed": self.context.seed}
 
 
 @hookimpl

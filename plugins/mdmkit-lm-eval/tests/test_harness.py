@@ -253,6 +253,21 @@ def test_the_command(command: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_a_disk_that_is_full_in_the_end_costs_no_numbers(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    status, text, aside = command(
+        "--tasks", "choice", "--limit", "2", "--no-greedy", "--out", str(tmp_path / "f.json")
+    )
+    assert (status, text.split()[:2]) == (2, ["task", "metric"])
+    assert "f.json cannot be written (No space left on device)" in " ".join(aside.split())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_to_the_terminal_with_the_documents(command: Any) -> None:
     status, text, _ = command("--tasks", "generate", "--limit", "2", "--json", "--log-samples")
     assert status == 0
@@ -267,8 +282,14 @@ def test_json_to_the_terminal_with_the_documents(command: Any) -> None:
         (["--tasks", ","], "--tasks: missing"),
         (["--tasks", "choice", "--limit", "0"], "--limit: expected a number of documents"),
         (["--tasks", "choice", "--limit", "1.5"], "--limit: expected a number of documents"),
+        (["--tasks", "choice", "--limit", "inf"], "--limit: expected a number of documents"),
+        (["--tasks", "choice", "--limit", "1e300"], "--limit: expected a number of documents"),
+        (["--tasks", "choice", "--seed", "-1"], "seed: expected at least 0, got -1"),
+        (["--tasks", "choice", "--seed", "4294967296"], "seed: expected at most 4294967295, got"),
         (["--tasks", "choice", "--draws", "1"], "draws: expected at least 2, got 1"),
         (["--tasks", "choice", "--out", "/no/such/f.json"], "--out: there is no folder /no/such"),
+        (["--tasks", "choice", "--out", "/proc/f.json"], "--out: /proc/f.json cannot be written"),
+        (["--tasks", "choice", "--out", "/dev/null"], "--out: /dev/null is no plain file"),
         (["--tasks", "choice", "--set", "train.steps=3"], r"\[train\] is fixed once a run"),
         (["--tasks", "choice", "--use", "none"], 'no sampler "none"'),
         (["--tasks", "choice", "--include-path", "/no"], "--include-path: no folder /no"),

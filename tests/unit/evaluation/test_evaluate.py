@@ -12,8 +12,9 @@ from mdmkit.builtin.schedules import Linear
 from mdmkit.errors import CheckpointError, DataError, RecipeError
 from mdmkit.evaluation.contexts import evaluation_context
 from mdmkit.evaluation.evaluate import evaluate, validate
+from mdmkit.evaluation.find_run import find_run
 from mdmkit.evaluation.generate import sample
-from mdmkit.evaluation.run import find_run, open_trained
+from mdmkit.evaluation.run import open_trained
 
 from .runs import make_run
 

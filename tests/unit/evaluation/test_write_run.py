@@ -33,6 +33,9 @@ def recipe(trained: Path) -> Recipe:
     return load_recipe(trained / "recipe.toml")
 
 
+BIAS = "output_layer.linear.bias"
+
+
 def value(run: Path) -> float:
     return evaluate(run, device="cpu")["held_out"].measurements["nelbo_per_token"].value
 
@@ -40,8 +43,9 @@ def value(run: Path) -> float:
 def test_weights_from_elsewhere_are_a_run(
     trained: Path, weights: dict[str, Tensor], recipe: Recipe, tmp_path: Path
 ) -> None:
+    turned = {k: w.t().contiguous().t() if w.ndim == 2 else w for k, w in weights.items()}
     made = write_run(
-        tmp_path / "new" / "run", recipe, weights=weights, source={"from": "a file"}, step=7
+        tmp_path / "new" / "run", recipe, weights=turned, source={"from": "a file"}, step=7
     )
     assert json.loads((made / "imported.json").read_text()) == {"from": "a file"}
     assert sorted(path.name for path in made.parent.iterdir()) == ["run"]
@@ -66,6 +70,14 @@ def test_weights_from_elsewhere_are_a_run(
             lambda w: w.update({"output_layer.linear.bias": torch.zeros(3)}),
             r"output_layer.linear.bias: the weights have \(3,\), the network \(280,\)",
         ),
+        (
+            lambda w: w.update({BIAS: w[BIAS].to(torch.int8)}),
+            r"denoiser.output_layer.linear.bias: expected floats, got torch.int8",
+        ),
+        (
+            lambda w: w.update({BIAS: w[BIAS] * torch.nan}),
+            r"denoiser.output_layer.linear.bias: holds values that are not finite",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_leave_nothing(
@@ -79,6 +91,19 @@ def test_weights_that_do_not_fit_leave_nothing(
     with pytest.raises(CheckpointError, match=line):
         write_run(tmp_path / "new" / "run", recipe, weights=weights, source={})
     assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_kept_or_is_in_the_way(
+    weights: dict[str, Tensor], recipe: Recipe, tmp_path: Path
+) -> None:
+    target = tmp_path / "run"
+    with pytest.raises(CheckpointError, match=r"source: cannot be kept as JSON \(Object of type"):
+        write_run(target, recipe, weights=weights, source={"from": Path("x")})
+    with pytest.raises(CheckpointError, match="step: expected at least 0, got -1"):
+        write_run(target, recipe, weights=weights, source={}, step=-1)
+    target.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="is there already"):
+        write_run(target, recipe, weights=weights, source={})
 
 
 def test_a_write_that_breaks_off_leaves_nothing(
@@ -109,6 +134,21 @@ def test_a_run_without_checkpoints_is_read_from_its_one_file(trained: Path) -> N
     (trained / "model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read"):
         open_run(trained)
+
+
+def test_a_run_without_checkpoints_is_not_trained_anew(trained: Path, recipe: Recipe) -> None:
+    folder = trained / "checkpoints"
+    for path in folder.glob("step-*"):
+        (path / "manifest.json").unlink()
+    log = (trained / "metrics.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match=r"set aside: .*bad-step-00000004\. The weights in"):
+        train(recipe, resume=trained)
+    shutil.rmtree(folder)
+    with pytest.raises(CheckpointError, match=r"to go on from\. The .* remove the directory"):
+        train(recipe)  # the same command
+    assert (trained / "metrics.jsonl").read_bytes() == log
+    (trained / "model.safetensors").unlink()  # killed before its first checkpoint
+    assert train(recipe).directory == trained
 
 
 def test_a_file_that_does_not_say_what_it_is_is_refused(trained: Path) -> None:

@@ -16,7 +16,8 @@ from torch import nn
 from mdmkit import load_recipe, train
 from mdmkit.data.text_tokenizer import load_tokenizer
 from mdmkit.errors import PluginError
-from mdmkit.evaluation.run import find_run, open_trained
+from mdmkit.evaluation.find_run import find_run
+from mdmkit.evaluation.run import open_trained
 from mdmkit.network import Root
 from mdmkit.recipe import recipe_hash
 from mdmkit.training import finish, tensor_files

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mdmkit import RecipeError, evaluate, load_recipe, open_run, train
+from mdmkit import PluginError, RecipeError, evaluate, load_recipe, open_run, train
 from mdmkit.metrics_log import read_metrics
 from mdmkit.recipe import dump_recipe
 
@@ -87,6 +87,24 @@ def test_a_recipe_that_was_loaded_stands_by_itself(shape: Path, tiny_recipe: Pat
     shape.unlink()
     with pytest.raises(RecipeError, match=r"shape.txt: cannot be read"):
         load_recipe(tiny_recipe, overrides(shape))
+
+
+def test_what_a_strangers_resolved_does_is_told_in_words(
+    shape: Path,
+    tiny_recipe: Path,
+    distribution: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for body, error, words in (
+        ("raise PermissionError(13, 'no entry', 'far')", RecipeError, r"\[denoiser\]: .*no entry"),
+        ("return None", PluginError, r"FromFile.resolved\(\) gave None"),
+    ):
+        name = f"mdmkit-{error.__name__.lower()}"
+        plugin = PLUGIN.replace("def resolved(self):", f"def resolved(self):\n            {body}")
+        distribution(name, plugin)
+        monkeypatch.setenv("MDMKIT_PLUGINS", name)
+        with pytest.raises(error, match=words):
+            load_recipe(tiny_recipe, overrides(shape))
 
 
 def test_first_weights_are_those_of_the_beginning_alone(shape: Path, tiny_recipe: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from mdmkit import RecipeError
+from mdmkit import MdmkitError, RecipeError
 from mdmkit_lm_eval.harness import Number, Outcome
 from mdmkit_lm_eval.model import MdmkitLM
 from mdmkit_lm_eval.tasks import FEWSHOT_SEED
@@ -32,10 +33,20 @@ def require_place(path: Path) -> None:
     Raises:
         RecipeError: naming it.
     """
-    if path.is_dir():
-        raise RecipeError(f"--out: {path} is a folder; expected a file such as results.json")
-    if not path.parent.is_dir():
-        raise RecipeError(f"--out: there is no folder {path.parent}")
+    try:
+        if path.is_dir():
+            raise RecipeError(f"--out: {path} is a folder; expected a file such as results.json")
+        if path.exists() and not path.is_file():
+            raise RecipeError(f"--out: {path} is no plain file; expected one such as results.json")
+        if not path.parent.is_dir():
+            raise RecipeError(f"--out: there is no folder {path.parent}")
+        probe = _temporary(path)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RecipeError(
+            f"--out: {path} cannot be written ({error.strerror or error}); choose another place"
+        ) from error
 
 
 def as_document(
@@ -79,17 +90,31 @@ def to_text(found: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, found: Mapping[str, Any]) -> None:
-    """Write to a temporary name in the same folder, then rename."""
-    text = to_text(found) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write to a temporary name in the same folder, then rename.
+
+    Raises:
+        MdmkitError: where it cannot be written.
+    """
+    text, temporary = to_text(found) + "\n", _temporary(path)
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise MdmkitError(
+            f"--out: {path} cannot be written ({error.strerror or error}); what was found is "
+            "printed"
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """The name under which `path` is written at first."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def print_numbers(console: Console, outcome: Outcome) -> None:

@@ -15,7 +15,8 @@ class Protocol:
     """How requests are answered.
 
     Attributes:
-        seed: of masks and of generation; equal seeds give equal answers, whatever the batch size.
+        seed: of masks and of generation, 0 to 2³² − 1; equal seeds give equal answers, whatever
+            the batch size.
         draws: masks of an answer that is not enumerated; two at least, for an error.
         enumerate: up to so many tokens all masks of an answer are tried: its NELBO is exact.
         bos: whether BOS stands in front of each row.
@@ -58,6 +59,7 @@ def _problem(name: str, value: Any, wanted: type) -> str | None:
 
 
 _RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),  # what numpy takes
     "draws": (2, math.inf),
     "enumerate": (0, 12),
     "max_gen_toks": (1, math.inf),

@@ -12,15 +12,17 @@ from mdmkit import DataError, RecipeError
 
 FEWSHOT_SEED = 1234
 """The harness's own, so that prompts are the same as everywhere."""
+MOST = 2**53
+"""Documents; floats count no further."""
 
 
 def check_limit(limit: float | None) -> None:
     """Refuse a limit that is none.
 
     Raises:
-        RecipeError: where it is not a share below 1, or a whole number from 1.
+        RecipeError: where it is not a share below 1, or a whole number from 1 to `MOST`.
     """
-    if limit is not None and not (0 < limit < 1 or (limit >= 1 and limit == int(limit))):
+    if limit is not None and not (0 < limit < 1 or (1 <= limit <= MOST and limit % 1 == 0)):
         raise RecipeError(
             f"--limit: expected a number of documents, or a share such as 0.1; got {limit:g}"
         )
