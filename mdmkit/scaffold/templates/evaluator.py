@@ -45,7 +45,7 @@ class LiveExample:
 
     def update(self, index: int) -> None:
         """Mask and measure one batch of blocks."""
-        rows = torch.arange(len(self.source)).split(self.context.batch_size)[index]
+        rows = torch.split(torch.arange(len(self.source)), self.context.batch_size)[index]
         batch = self.source.batch(rows).to(self.context.device)
         mask = torch.stack([self._noise(row) < self.rate for row in rows.tolist()])
         mask = mask.to(self.context.device) & batch.scored()  # [B, L]
