@@ -116,6 +116,7 @@ def test_what_is_no_run(command, tmp_path, recipe, finished, monkeypatch):
 @pytest.mark.parametrize("command", ["eval", "sample"])
 def test_a_run_without_a_checkpoint(copy, command):
     shutil.rmtree(copy / "checkpoints")
+    (copy / "model.safetensors").unlink()
     assert refused(command, copy, code=1).startswith(
         f"{copy}: there is no whole checkpoint; found none."
     )

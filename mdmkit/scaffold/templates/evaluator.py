@@ -45,12 +45,11 @@ class LiveExample:
 
     def update(self, index: int) -> None:
         """Mask and measure one batch of blocks."""
-        context = self.context
-        rows = torch.arange(len(self.source)).split(context.batch_size)[index]
-        batch = self.source.batch(rows).to(context.device)
+        rows = torch.split(torch.arange(len(self.source)), self.context.batch_size)[index]
+        batch = self.source.batch(rows).to(self.context.device)
         mask = torch.stack([self._noise(row) < self.rate for row in rows.tolist()])
-        mask = mask.to(context.device) & batch.scored()  # [B, L]
-        nats = context.call(lambda denoiser: context.objective.nll(denoiser, batch, mask))
+        mask = mask.to(self.context.device) & batch.scored()  # [B, L]
+        nats = self.context.call(lambda denoiser: self.context.objective.nll(denoiser, batch, mask))
         self.found.append(torch.stack([nats.sum(-1), mask.double().sum(-1)], dim=-1).cpu())
 
     def _noise(self, block: int) -> Tensor:
