@@ -48,7 +48,8 @@ def mdmkit(planted: Path, tmp_path: Path, plugins: str | None, *words: object) -
     """The exit status of a command, and whether anything of the plugin ran."""
     canary = tmp_path / "canary"
     canary.unlink(missing_ok=True)
-    paths = os.pathsep.join([str(planted), os.environ.get("PYTHONPATH", "")])
+    # An empty entry would be the working directory.
+    paths = os.pathsep.join(filter(None, [str(planted), os.environ.get("PYTHONPATH", "")]))
     environ = {**os.environ, "PYTHONPATH": paths, "CANARY": str(canary)}
     environ.pop("MDMKIT_PLUGINS", None)
     if plugins is not None:
