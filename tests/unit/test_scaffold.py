@@ -300,7 +300,7 @@ def test_the_number_of_the_example_evaluator_is_a_ratio_of_sums_with_its_error()
         import_module("mdmkit.scaffold.templates.evaluator").Example().build(evaluation_context())
     )
     live.found.append(torch.tensor([[0.0, 0.0]], dtype=torch.float64))
-    with pytest.raises(DataError, match="expected at least 2 blocks, found 1"):
+    with pytest.raises(DataError, match="expected at least 2 blocks in the split, found 1"):
         live.compute()
     live.found.append(torch.tensor([[2.0, 1.0], [9.0, 3.0]], dtype=torch.float64))
     number = live.compute()["nll"]

@@ -27,10 +27,10 @@ class Example:
 
     def build(self, context: EvaluationContext) -> LiveExample:
         """Open the split."""
-        return LiveExample(rate=self.rate, context=context, source=context.blocks(self.split))
+        return LiveExample(self.rate, context, context.blocks(self.split))
 
 
-@frozen(kw_only=True, eq=False)
+@frozen(eq=False)
 class LiveExample:
     """`Example` on one network; every rank measures all of the split."""
 
@@ -45,10 +45,10 @@ class LiveExample:
 
     def update(self, index: int) -> None:
         """Mask and measure one batch of blocks."""
-        rows = torch.split(torch.arange(len(self.source)), self.context.batch_size)[index]
+        rows = torch.arange(len(self.source)).chunk(len(self))[index]
         batch = self.source.batch(rows).to(self.context.device)
-        mask = torch.stack([self._noise(row) < self.rate for row in rows.tolist()])
-        mask = mask.to(self.context.device) & batch.scored()  # [B, L]
+        noise = torch.stack([self._noise(row) for row in rows.tolist()])
+        mask = (noise.to(self.context.device) < self.rate) & batch.scored()  # [B, L]
         nats = self.context.call(lambda denoiser: self.context.objective.nll(denoiser, batch, mask))
         self.found.append(torch.stack([nats.sum(-1), mask.double().sum(-1)], dim=-1).cpu())
 
@@ -65,7 +65,7 @@ class LiveExample:
         """
         nats, masked = torch.cat(self.found).unbind(-1)
         if len(nats) < 2:
-            raise DataError(f"example: expected at least 2 blocks, found {len(nats)}")
+            raise DataError(f"expected at least 2 blocks in the split, found {len(nats)}")
         ratio = nats.sum() / masked.sum()
         stderr = (nats - ratio * masked).std() * len(nats) ** 0.5 / masked.sum()
         return {"nll": Measurement(value=float(ratio), stderr=float(stderr), unit="nats/token")}
