@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -128,6 +129,13 @@ def test_only_attention_changes_and_validation_sees_it_open() -> None:
     )
     mask = torch.rand(12, 8, generator=torch.Generator().manual_seed(0)) < 0.5
     assert torch.equal(ours.nll(denoiser, batch, mask), plain.nll(denoiser, batch, mask))
+
+
+def test_it_asks_for_what_the_objective_inside_does() -> None:
+    masked: Any = SimpleNamespace(needs=frozenset({"padding"}), shifts_text=True)
+    assert OpeningAttention(masked=masked).needs == {"causal", "padding"}
+    assert OpeningAttention(masked=masked).shifts_text
+    assert not OpeningAttention(masked=MaskedDiffusion()).shifts_text
 
 
 class Remembering:
