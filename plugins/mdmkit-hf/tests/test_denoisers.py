@@ -266,6 +266,10 @@ use = "transformers"
 """
 
 
+def toml(config: Mapping[str, Any]) -> str:
+    return f"{{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in config.items())} }}"
+
+
 def problems(tmp_path: Path, denoiser: str, more: str = "") -> list[str]:
     path = tmp_path / "recipe.toml"
     path.write_text(f"{RECIPE}{denoiser}\n{more}")
@@ -292,6 +296,39 @@ def problems(tmp_path: Path, denoiser: str, more: str = "") -> list[str]:
         (
             'architecture = "llama"\nconfig = { num_key_value_heads = 3 }',
             "[denoiser] config: 32 attention heads do not share 3 heads of keys and values",
+        ),
+        (
+            f'architecture = "roberta"\nconfig = {toml({**WIDE, "max_position_embeddings": 17})}',
+            "the network has 15 positions, and data.length is 16",  # 0 and 1 are of its padding
+        ),
+        (
+            f'architecture = "mixtral"\nconfig = {toml(LLAMA)}',
+            '[denoiser] architecture: a network of "mixtral" with this config cannot be a denoiser',
+        ),
+        (
+            f'architecture = "opt"\nconfig = {toml({**SMALL, "ffn_dim": 32})}',
+            "AttributeError: '_Given' object has no attribute 'decoder'); choose another",
+        ),
+        (
+            f'architecture = "llama"\nconfig = {toml({**LLAMA, "hidden_act": "nope"})}',
+            'no network of "llama" can be made of it (KeyError: ',
+        ),
+        (
+            'architecture = "llama"\nconfig = { num_hidden_layers = 1000000000 }',
+            "config: num_hidden_layers is 1000000000; expected 1 to 1024",
+        ),
+        (
+            'architecture = "gpt2"\nconfig = { n_layer = 0 }',
+            "config: num_hidden_layers is 0; expected 1 to 1024",
+        ),
+        (
+            'architecture = "llama"\nconfig = { vocab_size = 1000000000000 }',
+            "config: vocab_size is 1000000000000; expected 1 to 16777216",
+        ),
+        (
+            'architecture = "mistral"\nconfig = { sliding_window = 4 }\n'
+            'config_none = ["sliding_window"]',
+            "config_none: sliding_window has a value in config; leave one of the two out",
         ),
         ('architecture = "bert"\nrevision = "main"', "revision: expected pretrained, too"),
         ('pretrained = "./nowhere"', 'denoiser.pretrained: there is no folder "./nowhere"; expec'),
@@ -339,6 +376,20 @@ def test_a_recipe_takes_its_config_from_the_folder_and_stands_by_itself(tmp_path
         file.unlink()
     assert found.resolved() == found
     assert built(found).inner.transformer.h[0].ln_1.eps == 1e-3
+
+
+def test_what_is_null_in_a_config_stays_none(tmp_path: Path) -> None:
+    """The class itself has a window of 4096; the recipe, as TOML, has no null."""
+    folder = tmp_path / "model"
+    saved(folder, "mistral", {**LLAMA, "sliding_window": None})
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'{RECIPE}pretrained = "{folder}"')
+    recipe = mdmkit.load_recipe(path)
+    assert recipe.denoiser.config_none == ("sliding_window",)
+    assert built(recipe.denoiser).inner.config.sliding_window is None
+    path.write_text(f'{RECIPE}pretrained = "{folder}"\nconfig = {{ sliding_window = 4 }}')
+    given = mdmkit.load_recipe(path).denoiser
+    assert (given.config_none, given.config["sliding_window"]) == ((), 4)
 
 
 def test_older_words_of_a_config_are_understood(tmp_path: Path) -> None:
