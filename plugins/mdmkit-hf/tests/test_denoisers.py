@@ -460,6 +460,10 @@ def test_every_name_is_accounted_for(tmp_path: Path) -> None:
     assert "  lm_head.weight: [9, 15] in the file, [128, 16] in the network" in message
     save_file({**whole, "model.layers.0.extra.weight": torch.zeros(2)}, path)
     begun(tmp_path, ignore=("*.extra.*",))
+    save_file({**whole, "norm.weight": torch.zeros(16)}, path)
+    assert "model.norm.weight: twice in the file, as model.norm.weight and as norm" in refusal(
+        tmp_path
+    )
     save_file({**whole, "model.norm.weight": torch.zeros(16, dtype=torch.int8)}, path)
     assert "model.norm.weight is of int8; expected floating-point weights" in refusal(tmp_path)
 
@@ -508,9 +512,11 @@ def test_weights_in_parts(tmp_path: Path) -> None:
     found = begun(tmp_path).inner.model.layers[1].mlp.up_proj.weight
     assert torch.equal(found, model.model.layers[1].mlp.up_proj.weight)
     index.write_text(json.dumps({"weight_map": {**table, "x": "../../other.safetensors"}}))
-    assert "names a file outside of its folder: '../../other.safetensors'" in refusal(tmp_path)
+    assert "expected weight_map, an object of tensor names and .safetensors" in refusal(tmp_path)
+    index.write_text(json.dumps({"weight_map": {**table, "x": 3}}))
+    assert "expected weight_map, an object of tensor names and .safetensors" in refusal(tmp_path)
     index.write_text("[" * 100_000)
-    assert "no index of safetensors" in refusal(tmp_path)
+    assert "expected the index of sharded weights" in refusal(tmp_path)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -526,7 +532,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     assert "(pytorch_model.bin is a pickle, which is never read)" in refusal(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
-    assert "cannot be read as safetensors" in refusal(tmp_path)
+    assert "expected a whole .safetensors file" in refusal(tmp_path)
 
 
 def test_a_model_on_the_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,34 +540,33 @@ def test_a_model_on_the_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.Monkey
     saved(commit, "llama", LLAMA)
     asked: list[tuple[Any, ...]] = []
 
-    def one_file(repo: str, name: str, *, revision: str | None, local_files_only: bool) -> str:
-        asked.append((repo, name, revision, local_files_only))
-        return str(commit / name)
-
-    def snapshot(repo: str, *, revision: str | None, local_files_only: bool, **_: Any) -> str:
-        asked.append((repo, revision, local_files_only))
-        if not local_files_only:
-            raise OSError("no network")
+    def snapshot(repo: str, *, revision: str | None, local_files_only: bool, **more: Any) -> str:
+        asked.append((repo, revision, local_files_only, *more["allow_patterns"]))
         return str(commit)
 
     hub = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(hub, "hf_hub_download", one_file)
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    monkeypatch.setattr("mdmkit_hf.importing.hub.unreachable", lambda: None)
     options = Transformers(pretrained="owner/name").resolved()
     assert (options.architecture, options.revision) == ("llama", "abc123")
     options.initialize(built(options))
     assert asked == [
-        ("owner/name", "config.json", None, False),
-        ("owner/name", "abc123", False),
-        ("owner/name", "abc123", True),  # what was fetched before
+        ("owner/name", None, False, "config.json"),
+        ("owner/name", "abc123", False, "config.json", "*.safetensors", "*.safetensors.index.json"),
     ]
 
     def refused(*_: Any, **__: Any) -> str:
         raise OSError("401 Client Error\nmore")
 
-    monkeypatch.setattr(hub, "hf_hub_download", refused)
+    monkeypatch.setattr(hub, "snapshot_download", refused)
     with pytest.raises(mdmkit.DataError) as raised:
         Transformers(pretrained="owner/other").resolved()
     message = str(raised.value)
-    assert '"owner/other" cannot be had from the Hugging Face hub: 401 Client Error. It' in message
-    assert "denoiser.pretrained=…" in message
+    assert message.startswith("denoiser.pretrained: owner/other: there is no such path here, and")
+    assert "the hub did not deliver: 401 Client Error more" in message
+
+
+def test_without_a_network_that_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(mdmkit.DataError, match="HF_HUB_OFFLINE is set, and it was not fetched"):
+        Transformers(pretrained="owner/nothing").resolved()
