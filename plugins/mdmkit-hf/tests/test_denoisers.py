@@ -390,6 +390,9 @@ def test_what_is_null_in_a_config_stays_none(tmp_path: Path) -> None:
     path.write_text(f'{RECIPE}pretrained = "{folder}"\nconfig = {{ sliding_window = 4 }}')
     given = mdmkit.load_recipe(path).denoiser
     assert (given.config_none, given.config["sliding_window"]) == ((), 4)
+    both = f'pretrained = "{folder}"\nconfig = {{ sliding_window = 4 }}'
+    (line,) = problems(tmp_path, f'{both}\nconfig_none = ["sliding_window"]')
+    assert "config_none: sliding_window has a value in config" in line
 
 
 def test_older_words_of_a_config_are_understood(tmp_path: Path) -> None:

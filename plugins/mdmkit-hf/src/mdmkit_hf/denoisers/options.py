@@ -93,8 +93,9 @@ class Transformers:
         if self.pretrained is None or self.architecture is not None:
             return self
         found = pretrained.read_config(self.pretrained, self.revision)
-        known = {**configs.known_values(found.architecture, found.values), **self.values}
-        none = [key for key, value in known.items() if value is None]
+        read = configs.known_values(found.architecture, found.values)
+        known = {**read, **dict.fromkeys(self.config_none), **self.config}
+        none = {*self.config_none, *(key for key, value in known.items() if value is None)}
         return evolve(
             self,
             architecture=found.architecture,
