@@ -180,6 +180,9 @@ class ObjectiveOptions(Protocol):
     Attributes:
         needs: the denoiser features it asks for.
         prediction: what the trained network predicts, so that a sampler can say it fits.
+
+    Where rows are shown shifted right, for next-token prediction, it also says
+    ``shifts_text = True``: a denoiser that shifts by itself does not fit.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -57,13 +57,14 @@ class Weights:
     def fit(self, root: nn.Module) -> dict[str, Tensor]:
         """The state for `root`, in which one parameter may have several names (tied weights).
 
-        An average is kept under the first of them, and is meant by all.
+        An average is kept under the first of them, and is meant by all under which `root` keeps
+        its state.
         """
-        state = dict(self.state)
+        state, kept = dict(self.state), root.state_dict().keys()
         first: dict[nn.Parameter, str] = {}
         for name, parameter in root.named_parameters(remove_duplicate=False):
             known = first.setdefault(parameter, name)
-            if known in self.averaged:
+            if known in self.averaged and name in kept:
                 state[name] = state[known]
         return state
 

@@ -24,6 +24,7 @@ class Autoregressive:
 
     needs: ClassVar[frozenset[str]] = frozenset({"causal"})
     prediction: ClassVar[Prediction] = "next_token"
+    shifts_text: ClassVar[bool] = True
 
     def build(self, context: ObjectiveContext) -> LiveAutoregressive:
         """The live objective."""

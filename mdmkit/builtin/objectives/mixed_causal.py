@@ -55,6 +55,7 @@ class MixedCausal:
     causal_weight: float = option(1.0, gt=0, le=1000, doc="c, of a causal token")
     needs: ClassVar[frozenset[str]] = frozenset({"causal"})
     prediction: ClassVar[Prediction] = "masked"
+    shifts_text: ClassVar[bool] = True
     remark: ClassVar[str] = (
         "the curves are those of the masked rows; beside them a share of the rows is causal, and "
         "their next-token loss is no part of h"

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,6 +131,13 @@ def test_only_attention_changes_and_validation_sees_it_open() -> None:
     assert torch.equal(ours.nll(denoiser, batch, mask), plain.nll(denoiser, batch, mask))
 
 
+def test_it_asks_for_what_the_objective_inside_does() -> None:
+    masked: Any = SimpleNamespace(needs=frozenset({"padding"}), shifts_text=True)
+    assert OpeningAttention(masked=masked).needs == {"causal", "padding"}
+    assert OpeningAttention(masked=masked).shifts_text
+    assert not OpeningAttention(masked=MaskedDiffusion()).shifts_text
+
+
 class Remembering:
     """An objective with a state, and nothing else."""
 
@@ -241,3 +249,21 @@ def test_it_begins_with_the_weights_of_the_checkpoint() -> None:
     table = ours["inner.model.embed_tokens.weight"]
     mean = theirs["model.embed_tokens.weight"].mean(0)
     assert torch.allclose(table[257], mean, atol=1e-7)  # the mask
+
+
+@pytest.mark.usefixtures("here")
+def test_tied_and_averaged_it_is_opened_again() -> None:
+    """The table and the head are one weight, of which the run keeps one average."""
+    folder = "ar-checkpoint"
+    config = transformers.LlamaConfig.from_pretrained(folder, tie_word_embeddings=True)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    recipe = tiny("train.steps=3", "objective.steps=0", "train.ema_decay=0.9")
+    run = mdmkit.train(recipe, runs_dir="runs").directory
+    opened, weights = mdmkit.open_run(run), load_weights(run)
+    assert weights.ema
+    inner: Any = opened.call.root.denoiser.inner
+    assert inner.lm_head.weight is inner.model.embed_tokens.weight
+    average = weights.state["denoiser.inner.model.embed_tokens.weight"]
+    assert torch.equal(inner.lm_head.weight.cpu(), average)
+    assert mdmkit.evaluate(run)["test"].measurements["nelbo_per_token"].value > 4
+    assert len(mdmkit.sample(run, n=1)) == 1

@@ -266,6 +266,10 @@ use = "transformers"
 """
 
 
+def toml(config: Mapping[str, Any]) -> str:
+    return f"{{ {', '.join(f'{key} = {json.dumps(value)}' for key, value in config.items())} }}"
+
+
 def problems(tmp_path: Path, denoiser: str, more: str = "") -> list[str]:
     path = tmp_path / "recipe.toml"
     path.write_text(f"{RECIPE}{denoiser}\n{more}")
@@ -292,6 +296,39 @@ def problems(tmp_path: Path, denoiser: str, more: str = "") -> list[str]:
         (
             'architecture = "llama"\nconfig = { num_key_value_heads = 3 }',
             "[denoiser] config: 32 attention heads do not share 3 heads of keys and values",
+        ),
+        (
+            f'architecture = "roberta"\nconfig = {toml({**WIDE, "max_position_embeddings": 17})}',
+            "the network has 15 positions, and data.length is 16",  # 0 and 1 are of its padding
+        ),
+        (
+            f'architecture = "mixtral"\nconfig = {toml(LLAMA)}',
+            '[denoiser] architecture: a network of "mixtral" with this config cannot be a denoiser',
+        ),
+        (
+            f'architecture = "opt"\nconfig = {toml({**SMALL, "ffn_dim": 32})}',
+            "AttributeError: '_Given' object has no attribute 'decoder'); choose another",
+        ),
+        (
+            f'architecture = "llama"\nconfig = {toml({**LLAMA, "hidden_act": "nope"})}',
+            'no network of "llama" can be made of it (KeyError: ',
+        ),
+        (
+            'architecture = "llama"\nconfig = { num_hidden_layers = 1000000000 }',
+            "config: num_hidden_layers is 1000000000; expected 1 to 1024",
+        ),
+        (
+            'architecture = "gpt2"\nconfig = { n_layer = 0 }',
+            "config: num_hidden_layers is 0; expected 1 to 1024",
+        ),
+        (
+            'architecture = "llama"\nconfig = { vocab_size = 1000000000000 }',
+            "config: vocab_size is 1000000000000; expected 1 to 16777216",
+        ),
+        (
+            'architecture = "mistral"\nconfig = { sliding_window = 4 }\n'
+            'config_none = ["sliding_window"]',
+            "config_none: sliding_window has a value in config; leave one of the two out",
         ),
         ('architecture = "bert"\nrevision = "main"', "revision: expected pretrained, too"),
         ('pretrained = "./nowhere"', 'denoiser.pretrained: there is no folder "./nowhere"; expec'),
@@ -339,6 +376,23 @@ def test_a_recipe_takes_its_config_from_the_folder_and_stands_by_itself(tmp_path
         file.unlink()
     assert found.resolved() == found
     assert built(found).inner.transformer.h[0].ln_1.eps == 1e-3
+
+
+def test_what_is_null_in_a_config_stays_none(tmp_path: Path) -> None:
+    """The class itself has a window of 4096; the recipe, as TOML, has no null."""
+    folder = tmp_path / "model"
+    saved(folder, "mistral", {**LLAMA, "sliding_window": None})
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'{RECIPE}pretrained = "{folder}"')
+    recipe = mdmkit.load_recipe(path)
+    assert recipe.denoiser.config_none == ("sliding_window",)
+    assert built(recipe.denoiser).inner.config.sliding_window is None
+    path.write_text(f'{RECIPE}pretrained = "{folder}"\nconfig = {{ sliding_window = 4 }}')
+    given = mdmkit.load_recipe(path).denoiser
+    assert (given.config_none, given.config["sliding_window"]) == ((), 4)
+    both = f'pretrained = "{folder}"\nconfig = {{ sliding_window = 4 }}'
+    (line,) = problems(tmp_path, f'{both}\nconfig_none = ["sliding_window"]')
+    assert "config_none: sliding_window has a value in config" in line
 
 
 def test_older_words_of_a_config_are_understood(tmp_path: Path) -> None:
@@ -409,6 +463,10 @@ def test_every_name_is_accounted_for(tmp_path: Path) -> None:
     assert "  lm_head.weight: [9, 15] in the file, [128, 16] in the network" in message
     save_file({**whole, "model.layers.0.extra.weight": torch.zeros(2)}, path)
     begun(tmp_path, ignore=("*.extra.*",))
+    save_file({**whole, "norm.weight": torch.zeros(16)}, path)
+    assert "model.norm.weight: twice in the file, as model.norm.weight and as norm" in refusal(
+        tmp_path
+    )
     save_file({**whole, "model.norm.weight": torch.zeros(16, dtype=torch.int8)}, path)
     assert "model.norm.weight is of int8; expected floating-point weights" in refusal(tmp_path)
 
@@ -457,9 +515,11 @@ def test_weights_in_parts(tmp_path: Path) -> None:
     found = begun(tmp_path).inner.model.layers[1].mlp.up_proj.weight
     assert torch.equal(found, model.model.layers[1].mlp.up_proj.weight)
     index.write_text(json.dumps({"weight_map": {**table, "x": "../../other.safetensors"}}))
-    assert "names a file outside of its folder: '../../other.safetensors'" in refusal(tmp_path)
+    assert "expected weight_map, an object of tensor names and .safetensors" in refusal(tmp_path)
+    index.write_text(json.dumps({"weight_map": {**table, "x": 3}}))
+    assert "expected weight_map, an object of tensor names and .safetensors" in refusal(tmp_path)
     index.write_text("[" * 100_000)
-    assert "no index of safetensors" in refusal(tmp_path)
+    assert "expected the index of sharded weights" in refusal(tmp_path)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -475,7 +535,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     assert "(pytorch_model.bin is a pickle, which is never read)" in refusal(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
-    assert "cannot be read as safetensors" in refusal(tmp_path)
+    assert "expected a whole .safetensors file" in refusal(tmp_path)
 
 
 def test_a_model_on_the_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,34 +543,33 @@ def test_a_model_on_the_hub_is_pinned(tmp_path: Path, monkeypatch: pytest.Monkey
     saved(commit, "llama", LLAMA)
     asked: list[tuple[Any, ...]] = []
 
-    def one_file(repo: str, name: str, *, revision: str | None, local_files_only: bool) -> str:
-        asked.append((repo, name, revision, local_files_only))
-        return str(commit / name)
-
-    def snapshot(repo: str, *, revision: str | None, local_files_only: bool, **_: Any) -> str:
-        asked.append((repo, revision, local_files_only))
-        if not local_files_only:
-            raise OSError("no network")
+    def snapshot(repo: str, *, revision: str | None, local_files_only: bool, **more: Any) -> str:
+        asked.append((repo, revision, local_files_only, *more["allow_patterns"]))
         return str(commit)
 
     hub = pytest.importorskip("huggingface_hub")
-    monkeypatch.setattr(hub, "hf_hub_download", one_file)
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    monkeypatch.setattr("mdmkit_hf.importing.hub.unreachable", lambda: None)
     options = Transformers(pretrained="owner/name").resolved()
     assert (options.architecture, options.revision) == ("llama", "abc123")
     options.initialize(built(options))
     assert asked == [
-        ("owner/name", "config.json", None, False),
-        ("owner/name", "abc123", False),
-        ("owner/name", "abc123", True),  # what was fetched before
+        ("owner/name", None, False, "config.json"),
+        ("owner/name", "abc123", False, "config.json", "*.safetensors", "*.safetensors.index.json"),
     ]
 
     def refused(*_: Any, **__: Any) -> str:
         raise OSError("401 Client Error\nmore")
 
-    monkeypatch.setattr(hub, "hf_hub_download", refused)
+    monkeypatch.setattr(hub, "snapshot_download", refused)
     with pytest.raises(mdmkit.DataError) as raised:
         Transformers(pretrained="owner/other").resolved()
     message = str(raised.value)
-    assert '"owner/other" cannot be had from the Hugging Face hub: 401 Client Error. It' in message
-    assert "denoiser.pretrained=…" in message
+    assert message.startswith("denoiser.pretrained: owner/other: there is no such path here, and")
+    assert "the hub did not deliver: 401 Client Error more" in message
+
+
+def test_without_a_network_that_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(mdmkit.DataError, match="HF_HUB_OFFLINE is set, and it was not fetched"):
+        Transformers(pretrained="owner/nothing").resolved()

@@ -14,6 +14,7 @@ import torch
 
 from mdmkit.errors import CheckpointError
 from mdmkit.training.checkpoint import (
+    Weights,
     checkpoints_dir,
     damage,
     last_checkpoint,
@@ -172,6 +173,20 @@ def rewrite_manifest(path: Path, name: str) -> None:
     file = path / name
     manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
     (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_an_average_is_meant_by_the_names_under_which_the_network_is_kept(once: bool) -> None:
+    """Of tied weights a network keeps every name, or leaves all but one out."""
+    tied = torch.nn.ModuleList([torch.nn.Linear(2, 2, bias=False)] * 2)
+    if once:
+        tied.register_state_dict_post_hook(lambda _, state, *__: state.__delitem__("1.weight"))
+    raw, average = torch.zeros(2, 2), torch.ones(2, 2)
+    state = dict.fromkeys(tied.state_dict(), raw)
+    weights = Weights(
+        state={**state, "0.weight": average}, step=1, averaged=frozenset({"0.weight"})
+    )
+    assert weights.fit(tied) == dict.fromkeys(state, average)
 
 
 def test_a_planted_table_of_contents_does_not_run(tmp_path: Path) -> None:

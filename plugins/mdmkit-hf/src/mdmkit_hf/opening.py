@@ -45,11 +45,20 @@ class OpeningAttention:
     masked: ObjectiveOptions = component(
         "masked_diffusion", doc="the objective whose attention it is"
     )
-    needs: ClassVar[frozenset[str]] = frozenset({"causal"})
     prediction: ClassVar[Prediction] = "masked"
     remark: ClassVar[str] = (
         "the curves hold at every step; what changes over the first steps is who sees whom"
     )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Causal attention, and what the objective inside asks for."""
+        return self.masked.needs | {"causal"}
+
+    @property
+    def shifts_text(self) -> bool:
+        """Whether the objective inside does."""
+        return bool(getattr(self.masked, "shifts_text", False))
 
     def check(self, recipe: Recipe) -> Iterator[str]:
         """An objective inside that does not fill masks, and attention that never opens."""

@@ -16,8 +16,17 @@ _OF_THE_FILE = frozenset({
 """Keys of a config.json that say how it was written and used, not what the network is."""
 
 
+_OF_THE_RUN = frozenset({"bos_token_id", "cls_token_id", "eos_token_id", "pad_token_id",
+                         "sep_token_id"})  # fmt: skip
+"""Keys that `make_config` has a value for, whatever the file says."""
+
+MOST_LAYERS, MOST_ROWS = 1024, 2**24
+
+
 def known_values(architecture: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """What of a config.json makes the network, in the words of its class, and no dropout.
+
+    None is only what is null in the file, and something else by default: no window, say.
 
     The class itself reads the file, since older files have other words for the same (Llama's
     ``rope_theta`` has become a part of ``rope_parameters``).
@@ -33,14 +42,14 @@ def known_values(architecture: str, values: Mapping[str, Any]) -> dict[str, Any]
         read, default = cls(**kept).to_dict(), cls().to_dict()
     except Exception as error:  # whatever a config class raises, it is the values that it refuses
         raise RecipeError(
-            f'[denoiser] pretrained: config.json refused by "{architecture}": {_first_line(error)}'
+            f'[denoiser] pretrained: config.json refused by "{architecture}": {first_line(error)}'
         ) from error
     return {
         key: _said(value)
         for key, value in read.items()
         if (key in kept or value != default.get(key))
         and key in _names(cls) - _OF_THE_FILE
-        and value is not None
+        and (value is not None or (default.get(key) is not None and key not in _OF_THE_RUN))
         and not _is_dropout(key, value)
     }
 
@@ -92,8 +101,9 @@ def problems(architecture: str, values: Mapping[str, Any]) -> Iterator[str]:
     try:
         config = cls(**_arguments(values))
     except Exception as error:  # whatever a config class raises, it is the values that it refuses
-        yield f'config: refused by "{architecture}": {_first_line(error)}'
+        yield f'config: refused by "{architecture}": {first_line(error)}'
         return
+    yield from _size_problems(config)
     heads = getattr(config, "num_attention_heads", 0)
     keys = getattr(config, "num_key_value_heads", None)
     if keys and heads % keys:
@@ -109,12 +119,17 @@ def problems(architecture: str, values: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def length_problems(architecture: str, values: Mapping[str, Any], *, length: int) -> Iterator[str]:
+def _size_problems(config: Any) -> Iterator[str]:
+    """Depth and rows that no network has, which would take for ever to be made."""
+    for key, most in (("num_hidden_layers", MOST_LAYERS), ("vocab_size", MOST_ROWS)):
+        value = getattr(config, key, None)
+        if isinstance(value, int) and not 1 <= value <= most:
+            yield f"config: {key} is {value}; expected 1 to {most}"
+
+
+def length_problems(most: int | None, *, length: int) -> Iterator[str]:
     """Whether so many positions are more than the network has."""
-    cls = _class(architecture)
-    assert cls is not None  # `problems` found none
-    most = getattr(cls(**_arguments(values)), "max_position_embeddings", None)
-    if isinstance(most, int) and length > most:
+    if most is not None and length > most:
         yield (
             f"config: the network has {most} positions, and data.length is {length}; set "
             "data.length, or config.max_position_embeddings where the weights are new"
@@ -139,8 +154,13 @@ def make_config(architecture: str, values: Mapping[str, Any], **more: Any) -> An
     names = _names(cls)
     off = {key: 0.0 for key in names if _is_dropout(key, getattr(default, key, None))}
     none = dict.fromkeys(names & {"pad_token_id", "cls_token_id", "sep_token_id"})
-    config = cls(**{**off, **_arguments(values), **none, **more})
-    config.use_cache = False
+    try:
+        config = cls(**{**off, **_arguments(values), **none, **more})
+        config.use_cache = False
+    except Exception as error:  # whatever a config class raises, it is the values that it refuses
+        raise RecipeError(
+            f'[denoiser] config: refused by "{architecture}": {first_line(error)}'
+        ) from error
     return config
 
 
@@ -195,6 +215,7 @@ def _near(name: str, known: Any) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of ``transformers`` says, in one line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip() for line in lines[:3])

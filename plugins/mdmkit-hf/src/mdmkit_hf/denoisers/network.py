@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mdmkit import PluginError, RecipeError
 from mdmkit.values import Attention, Vocabulary
 from mdmkit.visibility import visible_groups
-from mdmkit_hf.denoisers.configs import layer_kinds, make_config
+from mdmkit_hf.denoisers.configs import first_line, layer_kinds, make_config
 from mdmkit_hf.denoisers.masks import FULL, SLIDING, layer_mask, read_one_before
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class TransformersNetwork(nn.Module):
         self.vocab_size, self.mask_id, self.shift = vocab.size, vocab.mask_id, options.shift
         config = make_config(
             options.architecture,
-            options.config,
+            options.values,
             vocab_size=options.rows(vocab.size),
             bos_token_id=vocab.bos_id,
             eos_token_id=vocab.eos_id,
@@ -59,13 +59,37 @@ class TransformersNetwork(nn.Module):
         device = torch.get_default_device()
         with torch.device("meta"):
             self.inner, self.autoregressive = _model(config)
-        self.first_position = _first_position(self.inner, options.config)
-        self._head = (_head(self.inner),)  # in a tuple: its layers belong to `inner`
+        try:
+            self.first_position = _first_position(self.inner, options.config)
+            self._head = (_head(self.inner),)  # in a tuple: its layers belong to `inner`
+            self._try_out()
+        except RecipeError:
+            raise
+        except Exception as error:  # of code that is not ours: whatever it raises, it does not fit
+            raise RecipeError(
+                f'[denoiser] architecture: a network of "{options.architecture}" with this config '
+                f"cannot be a denoiser ({type(error).__name__}: {first_line(error)}); choose "
+                "another architecture, or mend config"
+            ) from error
         self.register_state_dict_post_hook(_without_twins)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_twins)  # type: ignore[no-untyped-call]
         if device.type != "meta":
             self.to_empty(device=device)
             self.init_weights()
+
+    @torch.no_grad()
+    def _try_out(self) -> None:
+        """Go through the network once, while it has no memory."""
+        tokens = torch.zeros(1, 2, dtype=torch.int64, device="meta")
+        logits = self.unembed(self(tokens))
+        if logits.shape != (1, 2, self.vocab_size):
+            raise ValueError(f"logits of shape {list(logits.shape)}")
+
+    @property
+    def most_positions(self) -> int | None:
+        """How many positions it has; None where the config does not say."""
+        most = getattr(self.inner.config, "max_position_embeddings", None)
+        return most - self.first_position if isinstance(most, int) else None
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -176,9 +200,10 @@ def _model(config: Any) -> tuple[Any, bool]:
         model = auto.from_config(  # type: ignore[no-untyped-call]
             config, attn_implementation=_attention(), dtype=torch.float32, trust_remote_code=False
         )
-    except (ValueError, TypeError, KeyError, IndexError, ImportError) as error:
+    except Exception as error:  # of code that is not ours: whatever it raises, it cannot be made
         raise RecipeError(
-            f'[denoiser] config: no network of "{config.model_type}" can be made of it: {error}'
+            f'[denoiser] config: no network of "{config.model_type}" can be made of it '
+            f"({type(error).__name__}: {first_line(error)})"
         ) from error
     if not (model._supports_sdpa and model._supports_attention_backend):
         raise RecipeError(

@@ -57,6 +57,9 @@ class Transformers:
     config: Config = option(
         factory=dict, doc="what the config class of the architecture takes, such as hidden_size"
     )
+    config_none: tuple[str, ...] = option(
+        (), doc="what it takes that is None, and something else by default, such as sliding_window"
+    )
     pretrained: str | None = option(
         None, doc="where the first weights are: a local folder, or owner/name on the hub"
     )
@@ -90,11 +93,14 @@ class Transformers:
         if self.pretrained is None or self.architecture is not None:
             return self
         found = pretrained.read_config(self.pretrained, self.revision)
-        known = configs.known_values(found.architecture, found.values)
+        read = configs.known_values(found.architecture, found.values)
+        known = {**read, **dict.fromkeys(self.config_none), **self.config}
+        none = {*self.config_none, *(key for key, value in known.items() if value is None)}
         return evolve(
             self,
             architecture=found.architecture,
-            config={**known, **self.config},
+            config={key: value for key, value in known.items() if value is not None},
+            config_none=tuple(sorted(none)),
             revision=found.commit or self.revision,
         )
 
@@ -106,17 +112,35 @@ class Transformers:
             if self.pretrained is None:
                 yield _NOTHING
             return  # with pretrained, made in Python: there is nothing to look at yet
-        problems = list(configs.problems(self.architecture, self.config))
-        yield from problems
-        if not problems:
-            yield from configs.length_problems(
-                self.architecture, self.config, length=recipe.data.length
-            )
+        yield from (
+            f"config_none: {key} has a value in config; leave one of the two out"
+            for key in self.config_none
+            if key in self.config
+        )
+        problems = list(configs.problems(self.architecture, self.values))
+        yield from problems or self._network_problems(recipe.data.length)
         if self.shift and _shifts_text(recipe.objective):
             yield (
                 "shift: the objective shows text that is shifted already, so that a token would be "
                 "predicted from those up to the last but one; leave one of the two out"
             )
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the config class is given."""
+        return {**self.config, **dict.fromkeys(self.config_none)}
+
+    def _network_problems(self, length: int) -> Iterator[str]:
+        """What is wrong with the network itself, made without memory."""
+        import torch
+
+        try:
+            with torch.device("meta"):
+                network = self.build(Vocabulary(size=4, mask_id=3, eos_id=0))
+        except RecipeError as error:
+            yield from (line.removeprefix("[denoiser] ") for line in str(error).splitlines())
+        else:
+            yield from configs.length_problems(network.most_positions, length=length)
 
     def rows(self, vocab_size: int) -> int:
         """Rows of the tables for so many token ids."""
@@ -152,10 +176,5 @@ class Transformers:
 
 
 def _shifts_text(objective: Any) -> bool:
-    """Whether an objective hands over next-token rows: they are shifted right.
-
-    Ours asks for causal attention, too, but leaves the text where it is.
-    """
-    from mdmkit_hf.opening import OpeningAttention
-
-    return "causal" in objective.needs and not isinstance(objective, OpeningAttention)
+    """Whether an objective says that it hands over next-token rows: they are shifted right."""
+    return bool(getattr(objective, "shifts_text", False))

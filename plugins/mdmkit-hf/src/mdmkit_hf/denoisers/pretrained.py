@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
 from mdmkit import DataError
+from mdmkit_hf.importing.hub import fetched, is_name
+from mdmkit_hf.importing.tensors import read_json
 
 OPTION = "denoiser.pretrained"
 """The option that names the model, for messages."""
@@ -18,7 +18,6 @@ OPTION = "denoiser.pretrained"
 CONFIG = "config.json"
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 
-_ON_HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _LOCAL = "a folder with config.json and weights in .safetensors"
 
 
@@ -48,24 +47,17 @@ def read_config(model: str, revision: str | None) -> FoundConfig:
         DataError: where it cannot be had, or is none.
     """
     folder = _local(model)
-    if folder is None:
-        path = _from_hub(model, lambda offline: _one_file(model, revision, offline=offline))
-    else:
-        path = folder / CONFIG
+    path = (folder or _from_hub(model, revision, CONFIG)) / CONFIG
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        architecture = values["model_type"]
-        if not isinstance(architecture, str):
-            raise TypeError(f"model_type is {architecture!r}")
-    except OSError as error:
+        values = read_json(path, what=_LOCAL)
+    except DataError as error:
+        raise DataError(f"{OPTION}: {error}") from error
+    architecture = values.get("model_type")
+    if not isinstance(architecture, str):
         raise DataError(
-            f"{OPTION}: {path}: cannot be read: {error.strerror or error}; expected {_LOCAL}"
-        ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(
-            f"{OPTION}: {path}: no config of transformers ({type(error).__name__}: {error}); "
+            f"{OPTION}: {path}: no config of transformers (model_type is {architecture!r}); "
             "expected a JSON object with model_type"
-        ) from error
+        )
     return FoundConfig(
         architecture=architecture,
         values=values,
@@ -81,7 +73,7 @@ def weights_folder(model: str, revision: str | None) -> Path:
     """
     folder = _local(model)
     if folder is None:
-        folder = _from_hub(model, lambda offline: _snapshot(model, revision, offline=offline))
+        folder = _from_hub(model, revision, CONFIG, *WEIGHTS)
     if any(folder.glob("*.safetensors")):
         return folder
     pickles = sorted(path.name for path in folder.glob("*.bin"))
@@ -94,47 +86,20 @@ def _local(model: str) -> Path | None:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
-    if not _ON_HUB.fullmatch(model):
+    if not is_name(model):
         raise DataError(
             f'{OPTION}: there is no folder "{model}"; expected {_LOCAL}, or owner/name on the hub'
         )
     return None
 
 
-def _one_file(model: str, revision: str | None, *, offline: bool) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(model, CONFIG, revision=revision, local_files_only=offline))
-
-
-def _snapshot(model: str, revision: str | None, *, offline: bool) -> Path:
-    from huggingface_hub import snapshot_download
-
-    found = snapshot_download(
-        model,
-        revision=revision,
-        allow_patterns=[CONFIG, *WEIGHTS],
-        ignore_patterns=["*/*"],  # other formats' folders
-        local_files_only=offline,
-    )
-    return Path(found)
-
-
-def _from_hub(model: str, fetch: Callable[[bool], Path]) -> Path:
-    """What `fetch` finds on the hub, else what it fetched before.
+def _from_hub(model: str, revision: str | None, *files: str) -> Path:
+    """The folder of what is on the hub, or was fetched before.
 
     Raises:
         DataError: where neither can be had.
     """
     try:
-        return fetch(False)
-    except (OSError, ValueError) as error:  # the hub's own errors are OSErrors
-        try:
-            return fetch(True)
-        except (OSError, ValueError):
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DataError(
-                f'{OPTION}: the model "{model}" cannot be had from the Hugging Face hub: {reason}',
-                remedy=f"It is no folder here, either. Three ways out: check the name, run once "
-                f"with network access, or `--set {OPTION}=…` with {_LOCAL}",
-            ) from error
+        return fetched(model, revision, files)
+    except DataError as error:
+        raise DataError(f"{OPTION}: {error}") from error

@@ -5,24 +5,21 @@ Shapes: R rows of the tables in the file, R' >= R in the network.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Container, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mdmkit import DataError
 from mdmkit_hf.denoisers.pretrained import OPTION
+from mdmkit_hf.importing.tensors import INDEX, WEIGHTS, Shape, StoredTensors, open_safetensors
 
 if TYPE_CHECKING:
     from mdmkit_hf.denoisers.options import MaskRow
 
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}
 """Layer norms' in checkpoints of 2018, BERT's among them, and what they are called now."""
 
@@ -43,70 +40,56 @@ def load_weights(denoiser: Any, folder: Path, *, ignore: Iterable[str], mask_row
     Raises:
         DataError: naming what is missing, left over or of another shape.
     """
-    inner: nn.Module = denoiser.inner
+    inner: Any = denoiser.inner
     wanted = inner.state_dict(keep_vars=True)
-    with ExitStack() as stack:
-        found = {
-            _name(name, inner): slice_of
-            for name, slice_of in _open(folder, stack).items()
-            if not any(fnmatchcase(name, pattern) for pattern in ignore)
-        }
-        tables = _tables(inner)
-        problems = [
-            *_missing(wanted, found),
-            *(f"{name}: the network has no place for it" for name in sorted(found.keys() - wanted)),
-            *_misshapen(wanted, found, tables),
-        ]
-        if problems:
-            raise _unfit(folder, inner, problems)
-        filled: dict[int, str] = {}
-        for name, slice_of in found.items():
-            value, twin = slice_of()[:], filled.setdefault(id(wanted[name]), name)
-            if twin != name and not torch.equal(value, found[twin]()[:]):
-                raise _unfit(folder, inner, [f"{name}: not {twin}, to which the network ties it"])
-            _fill(wanted[name], value, folder, name)
-        rows = {name: slice_of().get_shape()[0] for name, slice_of in found.items()}
-    known = min((rows[name] for name in found if id(wanted[name]) in tables), default=0)
+    stored, tables = _open(folder), _tables(inner)
+    names = [n for n in stored.shapes if not any(fnmatchcase(n, pattern) for pattern in ignore)]
+    found, twice = _renamed(names, wanted, prefix=f"{inner.base_model_prefix}.")
+    shapes = {name: stored.shapes[there] for name, there in found.items()}
+    problems = [
+        *twice,
+        *_missing(wanted, found),
+        *(f"{name}: the network has no place for it" for name in sorted(found.keys() - wanted)),
+        *_misshapen(wanted, shapes, tables),
+    ]
+    if problems:
+        raise _unfit(folder, inner, problems)
+    filled: dict[int, str] = {}
+    for name, there in found.items():
+        value, twin = stored.read(there), filled.setdefault(id(wanted[name]), name)
+        if twin != name and not torch.equal(value, stored.read(found[twin])):
+            raise _unfit(folder, inner, [f"{name}: not {twin}, to which the network ties it"])
+        _fill(wanted[name], value, folder, name)
+    known = min((shapes[name][0] for name in found if id(wanted[name]) in tables), default=0)
     _fill_new_rows(tables.values(), known, denoiser.mask_id, _new_mask(denoiser, mask_row))
 
 
-def _open(folder: Path, stack: ExitStack) -> Mapping[str, Callable[[], Any]]:
-    """Every tensor in the files of a folder, by name, not yet read."""
-    found: dict[str, Callable[[], Any]] = {}
-    for path in _files(folder):
-        try:
-            file = stack.enter_context(safe_open(path, framework="pt"))
-            for name in file.keys():  # noqa: SIM118 - no dict
-                found[name] = lambda file=file, name=name: file.get_slice(name)  # type: ignore[misc]
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{OPTION}: {path}: cannot be read as safetensors: {error}") from error
-    return found
-
-
-def _files(folder: Path) -> list[Path]:
-    """The one file, or the parts that the index names."""
-    index = folder / _INDEX
-    if (folder / _SINGLE).is_file() or not index.is_file():
-        return [folder / _SINGLE]
+def _open(folder: Path) -> StoredTensors:
+    """Every tensor in the files of a folder, not yet read."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"{OPTION}: {index}: no index of safetensors ({type(error).__name__}: {error})"
-        ) from error
-    outside = [name for name in names if Path(name).name != name]
-    if outside:
-        raise DataError(f"{OPTION}: {index}: names a file outside of its folder: {outside[0]!r}")
-    return [folder / name for name in names]
+        stored = open_safetensors(folder)
+    except DataError as error:
+        raise DataError(f"{OPTION}: {error}") from error
+    if stored is None:
+        raise DataError(f"{OPTION}: {folder}: expected {WEIGHTS}, or {INDEX} and its parts")
+    return stored
 
 
-def _name(name: str, inner: Any) -> str:
-    """A name of the file as the network has it."""
-    for old, new in _OLD_NAMES.items():
-        if name.endswith(old):
-            name = name.removesuffix(old) + new
-    full = f"{inner.base_model_prefix}.{name}"
-    return full if full in inner.state_dict() else name
+def _renamed(
+    names: Iterable[str], wanted: Container[str], *, prefix: str
+) -> tuple[dict[str, str], list[str]]:
+    """The name in the file by that in the network, and what would have two."""
+    found: dict[str, str] = {}
+    twice = []
+    for there in names:
+        name = there
+        for old, new in _OLD_NAMES.items():
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        name = f"{prefix}{name}" if f"{prefix}{name}" in wanted else name
+        if found.setdefault(name, there) != there:
+            twice.append(f"{name}: twice in the file, as {found[name]} and as {there}")
+    return found, twice
 
 
 def _tables(inner: Any) -> dict[int, Tensor]:
@@ -125,11 +108,11 @@ def _missing(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[str
 
 
 def _misshapen(
-    wanted: Mapping[str, Tensor], found: Mapping[str, Callable[[], Any]], tables: Mapping[int, Any]
+    wanted: Mapping[str, Tensor], shapes: Mapping[str, Shape], tables: Mapping[int, Any]
 ) -> list[str]:
     problems = []
-    for name in sorted(found.keys() & wanted.keys()):
-        here, there = tuple(wanted[name].shape), tuple(found[name]().get_shape())
+    for name in sorted(shapes.keys() & wanted.keys()):
+        here, there = tuple(wanted[name].shape), shapes[name]
         grown = id(wanted[name]) in tables and here[1:] == there[1:] and here[0] >= there[0]
         if here != there and not grown:
             problems.append(f"{name}: {list(there)} in the file, {list(here)} in the network")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -40,16 +41,33 @@ def find(source: str, revision: str | None) -> Place:
         if revision is not None:
             raise DataError(f"--revision: {source} is local; leave it out")
         return Place(path=path)
-    if not _ON_HUB.fullmatch(source):
+    if not is_name(source):
         raise DataError(
             f'SOURCE: there is nothing at "{source}"; expected a folder with config.json and '
             "model.safetensors, a .ckpt file, or owner/name on the hub"
         )
-    folder = _fetched(source, revision)
+    folder = fetched(source, revision)
     return Place(path=folder, commit=folder.name)
 
 
-def _fetched(repo: str, revision: str | None) -> Path:
+def is_name(source: str) -> bool:
+    """Whether a repository of the hub may have that name."""
+    return _ON_HUB.fullmatch(source) is not None
+
+
+def fetched(repo: str, revision: str | None, files: Sequence[str] = _READ) -> Path:
+    """The folder of a repository's commit, with the files fetched that are not there yet.
+
+    Without a network, what was fetched before is taken.
+
+    Args:
+        repo: its name on the hub.
+        revision: commit, tag or branch; the newest by default.
+        files: patterns of their names; none in folders of the repository.
+
+    Raises:
+        DataError: where the hub does not have it, or is out of reach; that is said at once.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -58,7 +76,7 @@ def _fetched(repo: str, revision: str | None) -> Path:
             snapshot_download(
                 repo,
                 revision=revision,
-                allow_patterns=list(_READ),
+                allow_patterns=list(files),
                 ignore_patterns=["*/*"],
                 local_files_only=offline,
             )
