@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def import_run(
         revision: commit, tag or branch on the hub; the newest by default.
         tokenizer: a local file or folder; by default the one of the hub that fits the vocabulary,
             or that of the folder.
-        name: of the run; as `out` by default.
+        name: of the run; by default as `out`, or that of the run that was exported.
         ema: of a checkpoint, the average (the default) or the raw weights; others have but one.
         overrides: ``table.key=value``, laid over the recipe.
 
@@ -59,12 +60,13 @@ def import_run(
         raise DataError(
             f"{source}: a folder has one set of weights; leave out --{'' if ema else 'no-'}ema"
         )
+    named = [] if name is None else [f"run.name={json.dumps(name)}"]
     name = name or _UNSAFE.sub("-", target.name).strip("-._") or "imported"
     known = {"source": str(source), "revision": revision, "commit": place.commit}
     if own:
         if tokenizer is not None:
             raise DataError("--tokenizer: the folder has its own; leave it out")
-        return read_exported(place.path, overrides).write(target, known)
+        return read_exported(place.path, [*named, *overrides]).write(target, known)
     origin = _origin(place, source, ema=ema is not False)
     recipe = mdlm_recipe(
         origin,
