@@ -119,6 +119,7 @@ def _add(
         own=exported.own,
         dtype=dtype,
         parameters=sum(parameter.numel() for parameter in exported.model.parameters()),
+        logits=exported.model.config.vocab_size,
         place=name,
         imported=imported,
     )
