@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdmkit import DataError, write_run
+from mdmkit import DataError, Recipe, write_run
 from mdmkit_hf.importing.exported import MANIFEST, read_exported
 from mdmkit_hf.importing.hub import Place, find
 from mdmkit_hf.importing.lightning import read_lightning
@@ -74,6 +74,15 @@ def import_run(
         tokenizer=None if tokenizer is None else Path(tokenizer),
         overrides=overrides,
     )
+    return _write(target, origin, recipe, known)
+
+
+def _write(target: Path, origin: Origin, recipe: Recipe, known: Mapping[str, Any]) -> Path:
+    """Make the run directory of MDLM's weights; `known` is said of the source, too.
+
+    Raises:
+        DataError: where the tokenizer is not of the network.
+    """
     built = recipe.data.tokenizer.build(recipe.data.corpus)
     if built.vocab.size != origin.architecture.vocab_size:
         raise DataError(
