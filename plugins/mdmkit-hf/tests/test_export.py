@@ -172,6 +172,8 @@ def test_it_becomes_the_same_run_again_bit_by_bit(trained: Path, exported: Path)
     assert (now.recipe, now.step, now.ema) == (was.recipe, 2, True)
     source = json.loads((back / "imported.json").read_text())
     assert source["export"]["recipe_hash"] == was.recipe_hash
+    other = import_run(str(exported), exported.with_name("other"), name="foo")
+    assert mdmkit.open_run(other).recipe.run.name == "foo"
     (found,) = mdmkit.evaluate(back, device="cpu").values()
     before = json.loads((trained / "eval" / "test.json").read_text())["measurements"]
     assert found.measurements["nelbo_per_token"].value == before["nelbo_per_token"]["value"]
@@ -267,10 +269,11 @@ def test_a_next_token_network_sees_nothing_beyond(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "cls"), [("bert", "AutoModelForMaskedLM"), ("llama", "AutoModelForCausalLM")]
+    ("architecture", "cls", "shift"),
+    [("bert", "AutoModelForMaskedLM", False), ("llama", "AutoModelForCausalLM", True)],
 )
 def test_networks_of_transformers_are_their_own_classes(
-    tmp_path: Path, architecture: str, cls: str
+    tmp_path: Path, architecture: str, cls: str, shift: bool
 ) -> None:
     pytest.importorskip("mdmkit_hf.denoisers", reason="this installation has no such denoiser")
     sizes = "hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32"
@@ -278,6 +281,7 @@ def test_networks_of_transformers_are_their_own_classes(
         tmp_path,
         "denoiser.use=transformers",
         f"denoiser.architecture={architecture}",
+        f"denoiser.shift={str(shift).lower()}",
         f"denoiser.config={{{sizes}, max_position_embeddings=64}}",
     )
     folder = export_run(run, tmp_path / "out")
@@ -285,9 +289,13 @@ def test_networks_of_transformers_are_their_own_classes(
     card = (folder / "README.md").read_text()
     assert f"from transformers import {cls}" in card
     assert "mdmkit_hf.auto" not in card
+    assert "There are 259 ids, and logits for 384: leave out those from 259 on, too." in card
+    assert ("read at i − 1" in card) == shift
     both_ways = torch.ones(1, 1, 16, 16, dtype=torch.bool)
     with torch.no_grad():
         found = model(TOKENS, attention_mask=both_ways).logits[..., :259]
+    if shift:  # as the card says; a block is one document here
+        found = torch.cat([found[:, :1], found[:, :-1]], dim=1)
     assert torch.allclose(found, logits_of(run), atol=1e-5)
     back = import_run(str(folder), tmp_path / "back")
     assert mdmkit.open_run(back).weights_sha256() == mdmkit.open_run(run).weights_sha256()
@@ -343,6 +351,12 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "model.safetensors: cannot be read",
     ),
     "other names": (drop_a_weight, "missing: denoiser.blocks.0.norm1.weight\n  not known: denoi"),
+    "a recipe of more layers": (
+        lambda f: (f / "recipe.toml").write_text(
+            (f / "recipe.toml").read_text().replace("depth = 2", "depth = 100")
+        ),
+        "tensors; the network of the recipe has several times as many",
+    ),
     "a later format": (edited("mdmkit.json", lambda m: m | {"format": 2}), "format 2; expected"),
     "facts of another kind": (edited("mdmkit.json", lambda m: m | {"step": "2"}), "export the run"),
     "another mask": (

@@ -291,6 +291,8 @@ def test_the_planted_command_is_a_real_one(tmp_path: Path) -> None:
         ({"ema": {"shadow_params": [torch.ones(2)]}}, "the average has 1 tensors, the network 30"),
         ({"config": {"parameterization": "sedd"}}, "parameterization: 'sedd'; expected 'subs'"),
         ({"config": {"backbone": "dimamba"}}, "backbone: 'dimamba'; expected 'dit'"),
+        ({"config": {"backbone": 10**5000}}, "backbone: a int; expected 'dit'"),
+        ({"state_dict": dict.fromkeys("abcdefgh", torch.ones(10_000))}, "that share nothing"),
     ],
 )
 def test_other_checkpoints_are_refused(
@@ -490,6 +492,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "more blocks than said": (
         lambda f: (f / "config.json").write_text(json.dumps(CONFIG | {"n_blocks": 1})),
         "not known: backbone.blocks.1.adaLN_modulation.bias.* and 5 more",
+    ),
+    "far fewer blocks than said": (
+        lambda f: (f / "config.json").write_text(json.dumps(CONFIG | {"n_blocks": 1000})),
+        "31 tensors; expected those of a network of 1000 blocks",
     ),
     "another shape": (
         lambda f: (f / "config.json").write_text(json.dumps(CONFIG | {"cond_dim": 9})),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,45 @@ def test_deep_nesting_is_no_crash(tmp_path: Path) -> None:
     assert TorchFile.open(path).content is not None
 
 
+def shared_tuple(times: int) -> bytes:
+    """A pickle of a tuple of twice the same tuple of twice the same tuple, and so on."""
+    return b")q\x00" + b"".join(b"0h\x00h\x00\x86q\x00" for _ in range(times))
+
+
+COSTLY = {
+    "a key whose hash takes for ever": HEAD + b"}" + shared_tuple(18) + b"Ns.",
+    "keys of that kind": HEAD + b"}(" + shared_tuple(18) + b"Nu.",
+    "a dictionary of them": HEAD + b"(" + shared_tuple(18) + b"Nd.",
+    "a set of them": b"\x80\x04\x8f(" + shared_tuple(18) + b"\x90.",
+    "a frozen set of them": b"\x80\x04(" + shared_tuple(18) + b"\x91.",
+    "a list copied into dictionaries": (
+        HEAD + b"ccollections\nOrderedDict\nq\x00"
+        + b"]q\x01(" + b"".join(b"K%cN\x86" % n for n in range(250)) + b"e"
+        + b"(" + b"h\x00h\x01\x85R" * 2000 + b"l."
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COSTLY)
+def test_small_files_take_neither_time_nor_memory(tmp_path: Path, case: str) -> None:
+    path = with_pickle(tmp_path / "a.pt", COSTLY[case])
+    tracemalloc.start()
+    try:
+        content = TorchFile.open(path).content
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2**22
+    kept = content if isinstance(content, list) else [content]
+    assert all(isinstance(entry, Stub) or entry == {} for entry in kept)
+
+
+def test_long_names_are_refused(tmp_path: Path) -> None:
+    path = with_pickle(tmp_path / "a.pt", HEAD + b"ca\n" + b"b" * 1000 + b"\n)R.")
+    with pytest.raises(mdmkit.DataError, match="too long"):
+        TorchFile.open(path)
+
+
 def reference(path: Path, **changes: Any) -> Path:
     """One tensor of four numbers, whose description in the pickle is changed."""
     asked = {"key": "0", "numel": 4, "offset": 0, "size": (2, 2), "stride": (2, 1)} | changes
@@ -196,6 +236,9 @@ def test_a_tensor_is_what_its_description_says(tmp_path: Path) -> None:
     [
         ({"offset": 1}, "beyond its storage"),
         ({"stride": (2**40, 1)}, "beyond its storage"),
+        ({"size": (2**32,), "stride": (0,)}, "more elements than its storage"),
+        ({"size": (1,) * 9, "stride": (1,) * 9}, "whose shape is none"),
+        ({"size": (0, *[2**61] * 7), "stride": (1,) * 8}, "tensor '0': .*overflow"),
         ({"size": (2, -2)}, "whose shape is none"),
         ({"size": (2, "2")}, "whose shape is none"),
         ({"size": (4,)}, "with shape"),

@@ -319,6 +319,10 @@ def test_a_recipe_can_use_it(tmp_path: Path) -> None:
     assert len(load_recipe(path, both).trackers) == 2
     with pytest.raises(mdmkit.RecipeError, match=r"\[trackers.wandb\] mode: "):
         load_recipe(path, ["trackers.wandb.mode=sometimes"])
+    with pytest.raises(mdmkit.RecipeError, match="expected a path inside the run directory"):
+        load_recipe(path, ["trackers.wandb.directory=../x"])
+    with pytest.raises(mdmkit.RecipeError, match="tags: wandb takes 1 to 64 characters; not 2 of"):
+        load_recipe(path, [f'trackers.wandb.tags=["", "fits", "{"a" * 65}"]'])
 
 
 def test_mdmkit_finds_it_without_importing_wandb() -> None:

@@ -30,7 +30,10 @@ def import_(
             "tokenizer.json; else from the hub.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the run; else that of DIR.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of the run; else that of DIR, or of the run that was exported."),
+    ] = None,
     ema: Annotated[
         bool | None,
         typer.Option(

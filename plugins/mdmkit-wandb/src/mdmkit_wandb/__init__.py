@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MDMKIT_API = 1
 
+_INSIDE = "expected a path inside the run directory"
+_LONGEST_TAG = 64  # characters, as wandb has it
+
 
 @frozen(kw_only=True)
 class Wandb:
@@ -44,7 +47,12 @@ class Wandb:
     )
 
     def check(self, recipe: Recipe) -> Iterator[str]:
-        """Another tracker of this kind with the same files."""
+        """A directory or tags that wandb cannot have, and another tracker with the same files."""
+        if self._leads_out():
+            yield f"directory: {_INSIDE}, got {self.directory!r}"
+        odd = [tag for tag in self.tags if not 1 <= len(tag) <= _LONGEST_TAG]
+        if odd:
+            yield f"tags: wandb takes 1 to {_LONGEST_TAG} characters; not {len(odd)} of these"
         twins = [other for other in recipe.trackers.values() if isinstance(other, Wandb)]
         if [twin.directory for twin in twins].count(self.directory) > 1:
             yield (
@@ -59,17 +67,17 @@ class Wandb:
             RecipeError: where the package is missing, and for a directory that leads out of the
                 run directory.
         """
-        path = PurePath(self.directory)
-        if path.is_absolute() or ".." in path.parts:
-            raise RecipeError(
-                'tracker "wandb", directory: expected a path inside the run directory, got '
-                f'"{self.directory}"'
-            )
+        if self._leads_out():
+            raise RecipeError(f'tracker "wandb", directory: {_INSIDE}, got {self.directory!r}')
         if self.mode != "disabled" and not _installed():
             raise MissingPackageError('tracker "wandb"', "wandb")
         from mdmkit_wandb.log import WandbLog
 
         return WandbLog(self, run)
+
+    def _leads_out(self) -> bool:
+        path = PurePath(self.directory)
+        return path.is_absolute() or ".." in path.parts
 
 
 def _installed() -> bool:

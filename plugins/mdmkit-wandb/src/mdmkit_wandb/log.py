@@ -87,7 +87,7 @@ class WandbLog:
             except Exception as error:
                 _forget()
                 _say(
-                    "wandb cannot be reached; it keeps everything in files of "
+                    "wandb did not start online; it keeps everything in files of "
                     f"{self._folder}, for `wandb sync`",
                     error,
                 )

@@ -41,6 +41,7 @@ class Facts:
         own: whether that needs this package.
         dtype: of the weights.
         parameters: how many.
+        logits: how many at each position; those past the vocabulary mean nothing.
         place: the folder's name.
         imported: where the weights came from, if they were not trained by mdmkit.
     """
@@ -51,6 +52,7 @@ class Facts:
     own: bool
     dtype: str
     parameters: int
+    logits: int
     place: str
     imported: Mapping[str, Any] | None
 
@@ -97,10 +99,16 @@ def _kind(trained: TrainedRun) -> str:
 
 def _loading(trained: TrainedRun, facts: Facts) -> str:
     code = (_OURS if facts.own else _THEIRS).format(auto=facts.auto, place=facts.place)
-    special = trained.tokenizer.special
+    special, vocab = trained.tokenizer.special, trained.tokenizer.vocab
+    spare = (
+        f" There are {vocab.size} ids, and logits for {facts.logits}: leave out those from "
+        f"{vocab.size} on, too."
+        if facts.logits > vocab.size
+        else ""
+    )
     says = (
-        f"A masked token is `{special.mask}` (id {trained.tokenizer.vocab.mask_id}); its own logit "
-        "means nothing, so set it to −∞ before a softmax."
+        f"A masked token is `{special.mask}` (id {vocab.mask_id}); its own logit means nothing, so "
+        f"set it to −∞ before a softmax.{spare}"
     )
     back = f"`mdmkit import {facts.place} --out RUN` makes a run of it again, to measure and sample"
     both = (
@@ -110,7 +118,13 @@ def _loading(trained: TrainedRun, facts: Facts) -> str:
         if facts.auto == "AutoModelForCausalLM" and trained.recipe.objective.prediction == "masked"
         else ""
     )
-    return f"{code}\n\n{says} {back}; the weights are plain safetensors.{both}"
+    shift = (
+        "\n\nThe logits are shifted by one: what stands at position i is read at i − 1; the first "
+        "position, and the first of each document, are read at themselves."
+        if not facts.own and getattr(trained.recipe.denoiser, "shift", False)
+        else ""
+    )
+    return f"{code}\n\n{says} {back}; the weights are plain safetensors.{both}{shift}"
 
 
 def _numbers(results: Sequence[Measured], of: str) -> str:

@@ -61,16 +61,28 @@ def export_run(
     )
     resolved = json.loads((trained.directory / "resolved.json").read_text(encoding="utf-8"))
     exported = exported_model(trained, resolved["denoiser"], dtype)
+    with _whole(target) as temporary:
+        with _quiet():
+            # Under the names that the model has: by default some would get those of old.
+            exported.model.save_pretrained(
+                temporary, max_shard_size=shard_size, save_original_format=False
+            )
+        _add(temporary, trained, resolved, exported, dtype, target.name)
+    return target
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A folder to fill, which then becomes `target`; nothing is left of it otherwise.
+
+    Raises:
+        CheckpointError: where it cannot be written.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
         try:
-            with _quiet():
-                # Under the names that the model has: by default some would get those of old.
-                exported.model.save_pretrained(
-                    temporary, max_shard_size=shard_size, save_original_format=False
-                )
-            _add(temporary, trained, resolved, exported, dtype, target.name)
+            yield temporary
             _sync(temporary)
             temporary.chmod(0o755)
             temporary.rename(target)
@@ -81,7 +93,6 @@ def export_run(
             f"{target}: cannot be written ({error.strerror or error}); make room, or choose "
             "another place"
         ) from error
-    return target
 
 
 @contextlib.contextmanager
@@ -119,6 +130,7 @@ def _add(
         own=exported.own,
         dtype=dtype,
         parameters=sum(parameter.numel() for parameter in exported.model.parameters()),
+        logits=exported.model.config.vocab_size,
         place=name,
         imported=imported,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,14 +11,18 @@ from typing import Any, cast
 import torch
 from attrs import frozen
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mdmkit import DataError, Recipe, load_recipe, write_run
+from mdmkit.values import Vocabulary
 from mdmkit_hf.importing.recipes import recipe_of
-from mdmkit_hf.importing.tensors import open_safetensors, read_json
+from mdmkit_hf.importing.tensors import StoredTensors, open_safetensors, read_json
 
 MANIFEST = "mdmkit.json"
 KIND = "mdmkit export"
 FORMAT = 1
+_REGISTERED = 4
+"""How often a network may register its parameters: ties and replacements do it again."""
 _ROLES = ("mask", "bos", "eos", "pad")
 
 
@@ -67,8 +72,7 @@ def read_exported(folder: Path, overrides: Sequence[str] = ()) -> ExportedFolder
     stored = open_safetensors(folder)
     if stored is None:
         raise DataError(f"{folder}: has no model.safetensors, in one file or with an index")
-    with torch.device("meta"):
-        network = recipe.denoiser.build(tokenizer.vocab)
+    network = _sketched(recipe, tokenizer.vocab, stored)
     theirs = _stored_names(network, facts["weights"])
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     stored.require({theirs[name]: shape for name, shape in shapes.items()})
@@ -85,6 +89,29 @@ def read_exported(folder: Path, overrides: Sequence[str] = ()) -> ExportedFolder
         facts=facts,
         files=files,
     )
+
+
+def _sketched(recipe: Recipe, vocab: Vocabulary, stored: StoredTensors) -> nn.Module:
+    """The network on the meta device, given up where it outgrows the tensors of the folder.
+
+    Raises:
+        DataError: where it does: a recipe can ask for more layers than any memory has room for.
+    """
+    most, made = _REGISTERED * (len(stored.shapes) + 4), itertools.count(1)
+
+    def watch(*_: object) -> None:
+        if next(made) > most:
+            raise DataError(
+                f"{stored.where}: {len(stored.shapes)} tensors; the network of the recipe has "
+                "several times as many: export the run again"
+            )
+
+    watching = register_module_parameter_registration_hook(watch)
+    try:
+        with torch.device("meta"):
+            return recipe.denoiser.build(vocab)
+    finally:
+        watching.remove()
 
 
 def _wide(tensor: Tensor) -> Tensor:

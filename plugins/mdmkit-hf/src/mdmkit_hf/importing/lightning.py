@@ -12,7 +12,7 @@ from mdmkit_hf.importing.mdlm import PREFIX, ROTARY, Architecture, read_weights
 from mdmkit_hf.importing.published import pointed
 from mdmkit_hf.importing.recipes import Origin
 from mdmkit_hf.importing.tensors import Shape, StoredTensors
-from mdmkit_hf.importing.torch_zip import Stub, TorchFile
+from mdmkit_hf.importing.torch_zip import Stub, TorchFile, shown
 
 LENGTH = 1024
 """Of a checkpoint whose configuration cannot be read."""
@@ -76,7 +76,8 @@ class _Config:
             found = self.at(key)
             if found is not None and found not in expected:
                 raise DataError(
-                    f"{path}: its configuration says {key}: {found!r}; expected {expected[0]!r}"
+                    f"{path}: its configuration says {key}: {shown(found)}; expected "
+                    f"{expected[0]!r}"
                 )
 
 

@@ -87,6 +87,11 @@ def read_weights(stored: StoredTensors, architecture: Architecture) -> dict[str,
     Raises:
         DataError: where names or shapes are not MDLM's, or the rotary positions turn otherwise.
     """
+    if architecture.depth > len(stored.shapes):  # before they are listed
+        raise DataError(
+            f"{stored.where}: {len(stored.shapes)} tensors; expected those of a network of "
+            f"{architecture.depth} blocks"
+        )
     stored.require(architecture.stored())
     check_rotary(stored.read(f"{PREFIX}{ROTARY}"), architecture, where=stored.where)
     return {name: stored.read(f"{PREFIX}{name}").float() for name in architecture.parameters()}

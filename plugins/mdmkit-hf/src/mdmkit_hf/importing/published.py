@@ -11,7 +11,7 @@ from mdmkit import DataError
 from mdmkit_hf.importing.mdlm import Architecture, read_weights
 from mdmkit_hf.importing.recipes import Origin
 from mdmkit_hf.importing.tensors import StoredTensors, open_safetensors, read_json
-from mdmkit_hf.importing.torch_zip import Pointer, TorchFile
+from mdmkit_hf.importing.torch_zip import Pointer, TorchFile, shown
 
 MODEL_TYPE = "mdlm"
 PICKLED = "pytorch_model.bin"
@@ -47,8 +47,8 @@ class PublishedConfig:
         config = read_json(path, what="MDLM's config.json")
         if config.get("model_type") != MODEL_TYPE:
             raise DataError(
-                f"{path}: model_type is {config.get('model_type')!r}; expected {MODEL_TYPE!r}, "
-                "or a folder that `mdmkit export` made"
+                f"{path}: model_type is {shown(config.get('model_type'))}; expected "
+                f"{MODEL_TYPE!r}, or a folder that `mdmkit export` made"
             )
         sizes = {
             key: _whole(config, key, path)
@@ -58,9 +58,11 @@ class PublishedConfig:
         }  # fmt: skip
         conditioned, dropout = config.get("time_conditioning"), config.get("dropout", 0.0)
         if not isinstance(conditioned, bool):
-            raise DataError(f"{path}: time_conditioning is {conditioned!r}; expected true or false")
+            raise DataError(
+                f"{path}: time_conditioning is {shown(conditioned)}; expected true or false"
+            )
         if not isinstance(dropout, float | int) or not 0 <= dropout < 1:
-            raise DataError(f"{path}: dropout is {dropout!r}; expected a number from 0 to 1")
+            raise DataError(f"{path}: dropout is {shown(dropout)}; expected a number from 0 to 1")
         return cls(**sizes, time_conditioning=conditioned, dropout=float(dropout))
 
     @property
@@ -78,7 +80,7 @@ class PublishedConfig:
 def _whole(config: Mapping[str, object], key: str, path: Path) -> int:
     value = config.get(key)
     if type(value) is not int or not 1 <= value < 2**31:
-        raise DataError(f"{path}: {key} is {value!r}; expected a whole number from 1 on")
+        raise DataError(f"{path}: {key} is {shown(value)}; expected a whole number from 1 on")
     return value
 
 
@@ -119,13 +121,19 @@ def pointed(file: TorchFile, tensors: Mapping[object, object], *, where: str) ->
     """Tensors of a file of ``torch.save``.
 
     Raises:
-        DataError: where one of them is none.
+        DataError: where one of them is none, or they are more than the file can hold.
     """
     pointers: dict[str, Pointer] = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Pointer) or not isinstance(name, str):
-            raise DataError(f"{where}: {name!r} is no tensor; expected tensors by name")
+            raise DataError(f"{where}: {shown(name)} is no tensor; expected tensors by name")
         pointers[name] = tensor
+    total, most = sum(pointer.size for pointer in pointers.values()), file.path.stat().st_size
+    if total > most:
+        raise DataError(
+            f"{where}: the tensors have {total} bytes, the file {most}; expected tensors that "
+            "share nothing"
+        )
     return StoredTensors(
         where=where,
         shapes={name: pointer.shape for name, pointer in pointers.items()},

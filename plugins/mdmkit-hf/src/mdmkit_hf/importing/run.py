@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mdmkit import DataError, write_run
+from mdmkit import DataError, Recipe, write_run
 from mdmkit_hf.importing.exported import MANIFEST, read_exported
 from mdmkit_hf.importing.hub import Place, find
 from mdmkit_hf.importing.lightning import read_lightning
@@ -37,7 +38,7 @@ def import_run(
         revision: commit, tag or branch on the hub; the newest by default.
         tokenizer: a local file or folder; by default the one of the hub that fits the vocabulary,
             or that of the folder.
-        name: of the run; as `out` by default.
+        name: of the run; by default as `out`, or that of the run that was exported.
         ema: of a checkpoint, the average (the default) or the raw weights; others have but one.
         overrides: ``table.key=value``, laid over the recipe.
 
@@ -59,12 +60,13 @@ def import_run(
         raise DataError(
             f"{source}: a folder has one set of weights; leave out --{'' if ema else 'no-'}ema"
         )
+    named = [] if name is None else [f"run.name={json.dumps(name)}"]
     name = name or _UNSAFE.sub("-", target.name).strip("-._") or "imported"
     known = {"source": str(source), "revision": revision, "commit": place.commit}
     if own:
         if tokenizer is not None:
             raise DataError("--tokenizer: the folder has its own; leave it out")
-        return read_exported(place.path, overrides).write(target, known)
+        return read_exported(place.path, [*named, *overrides]).write(target, known)
     origin = _origin(place, source, ema=ema is not False)
     recipe = mdlm_recipe(
         origin,
@@ -72,6 +74,15 @@ def import_run(
         tokenizer=None if tokenizer is None else Path(tokenizer),
         overrides=overrides,
     )
+    return _write(target, origin, recipe, known)
+
+
+def _write(target: Path, origin: Origin, recipe: Recipe, known: Mapping[str, Any]) -> Path:
+    """Make the run directory of MDLM's weights; `known` is said of the source, too.
+
+    Raises:
+        DataError: where the tokenizer is not of the network.
+    """
     built = recipe.data.tokenizer.build(recipe.data.corpus)
     if built.vocab.size != origin.architecture.vocab_size:
         raise DataError(

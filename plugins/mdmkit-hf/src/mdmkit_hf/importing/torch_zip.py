@@ -25,6 +25,15 @@ from mdmkit import DataError
 LARGEST_PICKLE = 2**28
 """Bytes. An MDLM checkpoint has a tokenizer in it and takes some 5 MB."""
 
+MOST_DIMENSIONS = 8
+"""Of a tensor. Networks have up to five."""
+
+_LONGEST = 256
+"""Characters of a name, or arguments of a call."""
+
+_SHOWN = 60
+"""Characters of a text in a message."""
+
 _KINDS: Mapping[str, torch.dtype] = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -86,6 +95,15 @@ class Name:
         return f"{self.module}.{self.name}"
 
 
+def shown(value: object) -> str:
+    """A value of a file in a message: as it is where it is short, else its type."""
+    short = isinstance(value, str) and len(value) <= _SHOWN
+    small = isinstance(value, int) and abs(value) < 2**63
+    if short or small or value is None or isinstance(value, float):
+        return repr(value)
+    return f"a {type(value).__name__}"
+
+
 @frozen
 class Storage:
     """The raw numbers of a tensor: a file in the zip."""
@@ -108,6 +126,11 @@ class Pointer:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensor by itself."""
+        return math.prod(self.shape) * self.storage.dtype.itemsize
 
 
 @frozen(kw_only=True, eq=False)
@@ -157,16 +180,14 @@ class TorchFile:
             with zipfile.ZipFile(self.path) as archive:
                 name = f"{_folder(archive)}/data/{storage.key}"
                 raw = _stored(archive, name, most=size)
+            if len(raw) != size:
+                raise ValueError(f"has {len(raw)} bytes, expected {size}")
+            if not pointer.size:
+                return torch.empty(pointer.shape, dtype=storage.dtype)
+            flat = torch.frombuffer(bytearray(raw), dtype=storage.dtype)
+            return flat.as_strided(pointer.shape, pointer.stride, pointer.offset).contiguous()
         except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-            raise DataError(f"{self.path}: tensor {storage.key}: {error}") from error
-        if len(raw) != size:
-            raise DataError(
-                f"{self.path}: tensor {storage.key} has {len(raw)} bytes, expected {size}"
-            )
-        if not raw:
-            return torch.empty(pointer.shape, dtype=storage.dtype)
-        flat = torch.frombuffer(bytearray(raw), dtype=storage.dtype)
-        return flat.as_strided(pointer.shape, pointer.stride, pointer.offset).contiguous()
+            raise DataError(f"{self.path}: tensor {shown(storage.key)}: {error}") from error
 
 
 def _folder(archive: zipfile.ZipFile) -> str:
@@ -195,6 +216,8 @@ def _tensor(
     first = _lengths((offset,))[0]
     if len(sizes) != len(steps):
         raise pickle.UnpicklingError(f"a tensor with shape {sizes} and stride {steps}")
+    if math.prod(sizes) > storage.length:
+        raise pickle.UnpicklingError("a tensor with more elements than its storage")
     last = first + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True))
     if math.prod(sizes) > 0 and last >= storage.length:
         raise pickle.UnpicklingError("a tensor that goes beyond its storage")
@@ -202,8 +225,10 @@ def _tensor(
 
 
 def _lengths(values: object) -> tuple[int, ...]:
-    if not isinstance(values, tuple | list) or not all(
-        type(value) is int and 0 <= value < 2**62 for value in values
+    if (
+        not isinstance(values, tuple | list)
+        or len(values) > MOST_DIMENSIONS
+        or not all(type(value) is int and 0 <= value < 2**62 for value in values)
     ):
         raise pickle.UnpicklingError("a tensor whose shape is none")
     return tuple(values)
@@ -214,11 +239,25 @@ def _parameter(data: object, *_: object) -> object:
     return data
 
 
-def _dictionary(pairs: object = (), *_: object) -> dict[object, object]:
-    """What ``collections.OrderedDict`` would make."""
-    if not isinstance(pairs, list | tuple):
-        raise pickle.UnpicklingError("a dictionary that is made of no pairs")
-    return dict(pairs)
+def _dictionary(*pairs: object) -> dict[object, object] | Stub:
+    """What ``collections.OrderedDict`` would make, which is filled afterwards.
+
+    A call with pairs, as Python 2 has it, could copy one list many times over: it stays a stub.
+    """
+    return Stub("collections.OrderedDict", pairs) if pairs else {}
+
+
+def _keep(place: object, items: list[Any]) -> None:
+    """Put keys and values, which alternate, into what is like a dictionary.
+
+    Keys that are neither text nor small numbers are not kept: working out the hash of a tuple can
+    take as long as a file likes.
+    """
+    if not isinstance(place, dict | Stub) or len(items) % 2:
+        raise pickle.UnpicklingError("keys and values for what is no dictionary")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        if type(key) is str or (type(key) is int and 0 <= key < 2**31):
+            place[key] = value
 
 
 _UNDERSTOOD: Mapping[tuple[str, str], Callable[..., object]] = {
@@ -233,7 +272,7 @@ def _make(name: object, arguments: object) -> object:
     if not isinstance(name, Name):
         return Stub("?", arguments)
     known = _UNDERSTOOD.get((name.module, name.name))
-    if known is None or not isinstance(arguments, tuple):
+    if known is None or not isinstance(arguments, tuple) or len(arguments) > _LONGEST:
         return Stub(str(name), arguments)
     return known(*arguments)
 
@@ -253,6 +292,8 @@ class _Reader(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
+        if len(module) + len(name) > _LONGEST:
+            raise pickle.UnpicklingError("a name that is too long")
         return Name(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
@@ -275,7 +316,32 @@ class _Reader(pickle._Unpickler):
         if isinstance(self.stack[-1], Stub):
             self.stack[-1].state.append(state)
 
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        _keep(self.stack[-1], [key, value])
+
+    def _set_items(self) -> None:
+        items = self.pop_mark()
+        _keep(self.stack[-1], items)
+
+    def _make_dictionary(self) -> None:
+        items = self.pop_mark()
+        self.stack.append({})
+        _keep(self.stack[-1], items)
+
+    def _make_set(self) -> None:
+        self.stack.append(Stub("builtins.set"))
+
+    def _make_frozenset(self) -> None:
+        items = self.pop_mark()
+        self.stack.append(Stub("builtins.frozenset", items))
+
     dispatch[pickle.REDUCE[0]] = _call
     dispatch[pickle.NEWOBJ[0]] = _call
     dispatch[pickle.NEWOBJ_EX[0]] = _call_with_keywords
     dispatch[pickle.BUILD[0]] = _set_state
+    dispatch[pickle.SETITEM[0]] = _set_item
+    dispatch[pickle.SETITEMS[0]] = _set_items
+    dispatch[pickle.DICT[0]] = _make_dictionary
+    dispatch[pickle.EMPTY_SET[0]] = _make_set
+    dispatch[pickle.FROZENSET[0]] = _make_frozenset
