@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mdmkit.training.branch import Branch
 
 RESOLVED = "resolved.json"
+_FOLDERS = ("checkpoints", "validation", "eval")
+"""What a run has besides files, of its own."""
 
 
 def runs_root(runs_dir: str | Path | None = None) -> Path:
@@ -51,13 +53,17 @@ def require_own_files(directory: Path) -> None:
     """Refuse a run directory with anything in it that leads out, or that is no file or folder.
 
     What is read is then the run's own, and nothing is written or removed anywhere else; the
-    directory itself may be a link.
+    directory itself may be a link. Inside of folders that are not ours, those of trackers, nobody
+    looks.
 
     Raises:
         CheckpointError: naming what does not belong there.
     """
     top = os.path.realpath(directory)
     for here, folders, files in os.walk(top):
+        if here != top and Path(here).relative_to(top).parts[0] not in _FOLDERS:
+            folders.clear()
+            continue
         for path in (Path(here, name) for name in (*folders, *files)):
             if path.is_symlink():
                 target = os.path.realpath(path)

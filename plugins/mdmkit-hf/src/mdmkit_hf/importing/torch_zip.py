@@ -285,6 +285,7 @@ class _Reader(pickle._Unpickler):
     """
 
     stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
     dispatch: ClassVar[dict[int, Callable[..., None]]] = {
         code: step
         for code, step in pickle._Unpickler.dispatch.items()
