@@ -210,12 +210,12 @@ def test_a_folder_that_may_not_be_looked_into(
 
 def test_many_values_of_a_grid(tmp_path: Path, catalogue: Catalogue) -> None:
     path = tmp_path / "x.toml"
-    values = ",".join("1" for _ in range(100_000))
+    values = ",".join("1" for _ in range(30_000))
     path.write_text(f'[grids.g]\nevaluator.use = "nelbo"\nvary."evaluator.draws" = [{values}]\n')
     error = read_or_refused(lambda: load_suite(path, catalogue=catalogue))
-    assert "1 is there 100000 times" in str(error)
+    assert "1 is there 30000 times" in str(error)
     axes = "".join(
-        f'vary."evaluator.x{n}" = [{",".join(map(str, range(99)))}]\n' for n in range(800)
+        f'vary."evaluator.x{n}" = [{",".join(map(str, range(99)))}]\n' for n in range(400)
     )
     path.write_text(f'[grids.g]\nevaluator.use = "nelbo"\n{axes}')
     error = read_or_refused(lambda: load_suite(path, catalogue=catalogue))

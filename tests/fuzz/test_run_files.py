@@ -80,7 +80,7 @@ def last(place: Path) -> Path:
     return max((place / "checkpoints").iterdir())
 
 
-@cases(120)
+@cases(80)
 @given(data=st.data())
 def test_saved_recipes(place: Path, catalogue: Catalogue, data: st.DataObject) -> None:
     def resumed() -> Any:
@@ -97,12 +97,16 @@ def test_saved_recipes(place: Path, catalogue: Catalogue, data: st.DataObject) -
     )
 
 
-@cases(200)
+@cases(150)
 @given(data=st.data())
 def test_manifests(place: Path, data: st.DataObject) -> None:
     path = last(place)
     name = str((path / MANIFEST).relative_to(place))
-    harm(place, name, data, changed_json, lambda: damage(path), lambda: load_weights(place))
+
+    def whole() -> Any:
+        return load_weights(place) if damage(path) is None else None
+
+    harm(place, name, data, changed_json, lambda: damage(path), whole)
 
 
 @cases(100)
@@ -134,7 +138,7 @@ def test_metrics(place: Path, data: st.DataObject) -> None:
     harm(place, "metrics.jsonl", data, made, lambda: read_metrics(path), resume)
 
 
-@cases(100)
+@cases(60)
 @given(data=st.data())
 def test_metrics_in_a_comparison(place: Path, catalogue: Catalogue, data: st.DataObject) -> None:
     def made(content: bytes) -> st.SearchStrategy[bytes]:
@@ -205,7 +209,7 @@ def test_validations(place: Path, catalogue: Catalogue, data: st.DataObject) -> 
     )
 
 
-@cases(150)
+@cases(120)
 @given(data=st.data())
 def test_exported_weights(place: Path, catalogue: Catalogue, data: st.DataObject) -> None:
     aside = place.parent / "checkpoints"
@@ -223,7 +227,7 @@ def test_exported_weights(place: Path, catalogue: Catalogue, data: st.DataObject
         aside.rename(place / "checkpoints")
 
 
-@cases(60)
+@cases(50)
 @given(data=st.data())
 def test_shards(place: Path, catalogue: Catalogue, data: st.DataObject) -> None:
     """Changed where the manifest is true again, as an attacker would."""
