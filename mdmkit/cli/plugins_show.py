@@ -41,7 +41,7 @@ def show(
     catalogue = load_catalogue()
     choices = all_choices(catalogue, CLOSED_TABLES)
     wanted = None if hook is None else _kind(hook, choices)
-    found = list(_described(name, wanted, catalogue, choices))
+    found = list(described(name, wanted, catalogue, choices))
     if not found:
         _refuse(name, wanted, catalogue, choices)
     if as_json:
@@ -72,7 +72,7 @@ def _kind(hook: str, choices: Mapping[Any, Choice]) -> str:
     return known[asked]
 
 
-def _described(
+def described(
     name: str, kind: str | None, catalogue: Catalogue, choices: Mapping[Any, Choice]
 ) -> Iterator[Plain]:
     """Everything of that name, as plain JSON."""
