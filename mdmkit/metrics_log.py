@@ -42,9 +42,7 @@ class MetricsLog:
         self.close()
         if not self._path.exists():
             return
-        kept = "".join(
-            _line(entry) for entry in read_metrics(self._path) if entry.get("step", 0) <= step
-        )
+        kept = "".join(_line(entry) for entry in read_metrics(self._path) if entry["step"] <= step)
         if kept.encode() != self._path.read_bytes():
             with explained(self._path, GO_ON):
                 write_atomic(self._path, kept)
@@ -106,7 +104,7 @@ def _content(path: Path) -> bytes:
 
 def _is_flat(entry: Mapping[str, Any]) -> bool:
     """Whether this is what `MetricsLog.log` writes."""
-    step = entry.get("step", 0)
+    step = entry.get("step")
     return type(step) is int and all(
         value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
         for value in entry.values()

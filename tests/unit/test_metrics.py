@@ -79,6 +79,16 @@ def test_damage_in_the_middle_is_named(path):
         MetricsLog(path).resume(5)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["{}", '{"tokens": 3}', '{"step": 1.5}', '{"step": 1, "x": "y"}', '{"step": 1, "x": NaN}'],
+)
+def test_a_line_that_was_not_logged_is_named(path, line):
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    with pytest.raises(CheckpointError, match="line 2 is"):
+        read_metrics(path)
+
+
 def test_resume_without_a_file_makes_none(path):
     MetricsLog(path).resume(0)
     assert not path.exists()
