@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,32 @@ def write_atomic(path: Path, content: bytes | str | Callable[[BinaryIO], object]
             Path(name).unlink()
         raise
     sync_directory(path.parent)
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill in the body, which is then `target`: it is there as a whole or not at all.
+
+    Files get the permissions that new ones have, whoever made them.
+
+    Args:
+        target: the folder to make, which may be there if it is empty; so are those above it.
+
+    Raises:
+        OSError: where it cannot be written; nothing is left of it then, nor after any other error.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
+    try:
+        yield temporary
+        for path in (temporary, *temporary.rglob("*")):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+            sync_file(path)
+        temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(target.parent)
 
 
 @contextlib.contextmanager

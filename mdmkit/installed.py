@@ -1,7 +1,7 @@
 """The installed distributions that extend mdmkit, found by their entry points alone.
 
 Group ``mdmkit`` has plugins, modules with hook functions; group ``mdmkit.commands`` has commands
-(`mdmkit.plugin_commands`). Nothing is imported here.
+(`mdmkit.cli.plugin_commands`). Nothing is imported here.
 """
 
 from __future__ import annotations

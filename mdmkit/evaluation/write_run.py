@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from mdmkit.data.blocks import build_tokenizer
 from mdmkit.data.text_tokenizer import TextTokenizer
 from mdmkit.errors import CheckpointError
 from mdmkit.evaluation.run import TOKENIZER, load_into, weights_facts
-from mdmkit.files import explained, sync_directory, sync_file, write_atomic, write_json
+from mdmkit.files import explained, whole_folder, write_atomic, write_json
 from mdmkit.network import build_root
 from mdmkit.recipe import Recipe, dump_recipe, recipe_hash, recipe_toml
 from mdmkit.training.exported import IMPORTED, WEIGHTS
@@ -76,25 +74,13 @@ def write_run(
         ema=ema,
         precision=recipe.train.precision,
     )
-    with explained(target, "make room, or choose another place"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
-        try:
-            tokenizer.save(temporary / TOKENIZER)
-            write_atomic(temporary / "recipe.toml", recipe_toml(recipe))
-            write_json(temporary / RESOLVED, dump_recipe(recipe))
-            write_atomic(temporary / IMPORTED, about)
-            whole = {name: _own(tensor) for name, tensor in weights.items()}
-            metadata = {"format": "pt", "facts": json.dumps(facts)}
-            save_file(whole, temporary / WEIGHTS, metadata)
-            (temporary / WEIGHTS).chmod((temporary / RESOLVED).stat().st_mode)
-            sync_file(temporary / WEIGHTS)
-            temporary.chmod(0o755)
-            temporary.rename(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        sync_directory(target.parent)
+    with explained(target, "make room, or choose another place"), whole_folder(target) as folder:
+        tokenizer.save(folder / TOKENIZER)
+        write_atomic(folder / "recipe.toml", recipe_toml(recipe))
+        write_json(folder / RESOLVED, dump_recipe(recipe))
+        write_atomic(folder / IMPORTED, about)
+        whole = {name: _own(tensor) for name, tensor in weights.items()}
+        save_file(whole, folder / WEIGHTS, {"format": "pt", "facts": json.dumps(facts)})
     return target
 
 

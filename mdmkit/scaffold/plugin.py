@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 
 import mdmkit
 from mdmkit import hookspecs
 from mdmkit.errors import PluginError
-from mdmkit.files import sync_directory, write_atomic
+from mdmkit.files import whole_folder, write_atomic
 from mdmkit.scaffold.names import Names
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -119,17 +117,9 @@ def write_folder(directory: Path, files: Mapping[str, str]) -> None:
     try:
         for problem in _objections(target):
             raise PluginError(f"{directory}: {problem}; choose another folder with --directory")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".tmp-{target.name}-{os.getpid()}"
-        temporary.mkdir()
-        try:
+        with whole_folder(target) as folder:
             for name, text in files.items():
-                _write(temporary / PurePath(name), text)
-            temporary.replace(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        sync_directory(target.parent)
+                _write(folder / PurePath(name), text)
     except OSError as error:
         raise PluginError(f"{directory}: cannot be written ({error.strerror})") from error
 

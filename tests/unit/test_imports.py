@@ -79,7 +79,7 @@ KNOWS_BUILTINS = {
 }
 PUBLIC = {
     "", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "head", "choosing",
-    "scoring", "testing", "visibility", "hub",
+    "scoring", "testing", "visibility", "hub", "files", "suggest",
 }  # fmt: skip
 
 

@@ -117,8 +117,8 @@ def working_dtype(x: Tensor) -> torch.dtype:
 def vocabulary_linear(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Logits ``[..., V]`` of features ``[..., D]``, computed with a V that suits a GPU.
 
-    Its matrix units want rows of whole 16 bytes; with GPT-2's 50,258 ids they ran at a third of
-    their speed (H200, bfloat16; `benchmarks/results/bench_dit_small_h200_unaligned.json`).
+    Its matrix units want rows of whole 16 bytes; with GPT-2's 50,258 ids products ran at less than
+    a third of the peak (H200, bfloat16; `benchmarks/results/bench_dit_small_h200_unaligned.json`).
     """
     vocab_size = len(weight)
     spare = -vocab_size % ALIGNED

@@ -282,11 +282,11 @@ def problems(tmp_path: Path, denoiser: str, more: str = "") -> list[str]:
     ("denoiser", "expected"),
     [
         ("shift = true", "[denoiser] architecture: expected a model_type of transformers, or"),
-        ('architecture = "lama"', 'has no architecture "lama"; did you mean llama?'),
+        ('architecture = "lama"', 'has no architecture "lama"; did you mean "llama"?'),
         ('architecture = "vit"', '"vit" is neither a masked nor a causal language model'),
         (
             'architecture = "llama"\nconfig = { hiden_size = 16 }',
-            '[denoiser] config: "llama" has no hiden_size; did you mean hidden_size?',
+            '[denoiser] config: "llama" has no hiden_size; did you mean "hidden_size"?',
         ),
         ('architecture = "llama"\nconfig = { hidden_size = "x" }', 'config: refused by "llama"'),
         (

@@ -278,7 +278,7 @@ def test_json_to_the_terminal_with_the_documents(command: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tasks", "choicee"], '--tasks: no task "choicee"; did you mean choice'),
+        (["--tasks", "choicee"], '--tasks: no task "choicee"; did you mean "choice"'),
         (["--tasks", ","], "--tasks: missing"),
         (["--tasks", "choice", "--limit", "0"], "--limit: expected a number of documents"),
         (["--tasks", "choice", "--limit", "1.5"], "--limit: expected a number of documents"),
@@ -341,7 +341,7 @@ def test_the_harness_finds_the_model(runs: Path) -> None:
     assert (made.protocol.draws, made.trained.recipe.sampler.steps) == (6, 3)
     assert made._context.batch_size == 2
     for arguments, message in (
-        ({"run": "masked", "drawz": 3}, "no argument 'drawz'; did you mean draws?"),
+        ({"run": "masked", "drawz": 3}, "no argument 'drawz'; did you mean \"draws\"?"),
         ({"draws": 3}, "run is missing"),
     ):
         with pytest.raises(mdmkit.RecipeError, match=message.replace("?", r"\?")):

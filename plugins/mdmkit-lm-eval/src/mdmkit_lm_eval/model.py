@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import logging
@@ -16,6 +15,7 @@ from lm_eval.api.registry import register_model
 
 import mdmkit
 from mdmkit import RecipeError
+from mdmkit.suggest import did_you_mean
 from mdmkit_lm_eval.generation import Continued, Prompt, continuations
 from mdmkit_lm_eval.likelihood import Answer, Asked, Key, Report, likelihoods
 from mdmkit_lm_eval.protocol import Protocol
@@ -271,8 +271,7 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
 def _unknown(names: Sequence[str]) -> list[str]:
     problems = []
     for name in names:
-        near = difflib.get_close_matches(name, _ARGUMENTS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, _ARGUMENTS)
         known = ", ".join([*_ARGUMENTS, "sampler.<option>"])
         problems.append(f"model_args: no argument {name!r}{hint}; known: {known}")
     return problems

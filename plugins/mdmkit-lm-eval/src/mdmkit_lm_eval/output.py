@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import platform
+import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mdmkit import MdmkitError, RecipeError
+from mdmkit.files import write_atomic
 from mdmkit_lm_eval.harness import Number, Outcome
 from mdmkit_lm_eval.model import MdmkitLM
 from mdmkit_lm_eval.tasks import FEWSHOT_SEED
@@ -40,9 +40,7 @@ def require_place(path: Path) -> None:
             raise RecipeError(f"--out: {path} is no plain file; expected one such as results.json")
         if not path.parent.is_dir():
             raise RecipeError(f"--out: there is no folder {path.parent}")
-        probe = _temporary(path)
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise RecipeError(
             f"--out: {path} cannot be written ({error.strerror or error}); choose another place"
@@ -90,31 +88,18 @@ def to_text(found: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, found: Mapping[str, Any]) -> None:
-    """Write to a temporary name in the same folder, then rename.
+    """Write it whole, or leave what is there.
 
     Raises:
         MdmkitError: where it cannot be written.
     """
-    text, temporary = to_text(found) + "\n", _temporary(path)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomic(path, f"{to_text(found)}\n")
     except OSError as error:
         raise MdmkitError(
             f"--out: {path} cannot be written ({error.strerror or error}); what was found is "
             "printed"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _temporary(path: Path) -> Path:
-    """The name under which `path` is written at first."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def print_numbers(console: Console, outcome: Outcome) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mdmkit import DataError, RecipeError
+from mdmkit.suggest import did_you_mean
 
 FEWSHOT_SEED = 1234
 """The harness's own, so that prompts are the same as everywhere."""
@@ -92,8 +92,7 @@ def _known(names: Sequence[str], manager: Any) -> list[str]:
         fitting = [name] if Path(name).is_file() else manager.match_tasks([name])
         chosen += fitting
         if not fitting:
-            near = difflib.get_close_matches(name, manager.all_tasks, n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = did_you_mean(name, manager.all_tasks)
             problems.append(
                 f'--tasks: no task "{name}"{hint} (lm-eval ls tasks lists those of the harness)'
             )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from mdmkit import RecipeError
+from mdmkit.suggest import did_you_mean
 from mdmkit_hf.denoisers.masks import FULL, SLIDING
 
 _OF_THE_FILE = frozenset({
@@ -95,7 +95,7 @@ def problems(architecture: str, values: Mapping[str, Any]) -> Iterator[str]:
     names = _names(cls)
     unknown = [key for key in values if key not in names or key in _OF_THE_FILE]
     for key in unknown:
-        yield f'config: "{architecture}" has no {key}{_near(key, names - _OF_THE_FILE)}'
+        yield f'config: "{architecture}" has no {key}{did_you_mean(key, names - _OF_THE_FILE)}'
     if unknown:
         return
     try:
@@ -206,13 +206,8 @@ def _unknown(architecture: str) -> str:
 
     return (
         f'transformers {transformers.__version__} has no architecture "{architecture}"'
-        f"{_near(architecture, CONFIG_MAPPING)}"
+        f"{did_you_mean(architecture, CONFIG_MAPPING)}"
     )
-
-
-def _near(name: str, known: Any) -> str:
-    close = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def first_line(error: Exception) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mdmkit import CheckpointError, DataError, TrainedRun, open_run
+from mdmkit import DataError, TrainedRun, open_run
+from mdmkit.files import explained, whole_folder, write_json
 from mdmkit_hf.exporting.card import Facts, card, read_imported
 from mdmkit_hf.exporting.model import Exported, exported_model
-from mdmkit_hf.exporting.tokenizer import special_tokens, write_json, write_tokenizer
+from mdmkit_hf.exporting.tokenizer import special_tokens, write_tokenizer
 from mdmkit_hf.importing.exported import FORMAT, KIND, MANIFEST
 
 _SIZE = re.compile(r"\d+(\.\d+)?\s*[KMGT]?i?B", re.IGNORECASE)
@@ -61,38 +59,15 @@ def export_run(
     )
     resolved = json.loads((trained.directory / "resolved.json").read_text(encoding="utf-8"))
     exported = exported_model(trained, resolved["denoiser"], dtype)
-    with _whole(target) as temporary:
+    place = "make room, or choose another place"
+    with explained(target, place), whole_folder(target) as folder:
         with _quiet():
             # Under the names that the model has: by default some would get those of old.
             exported.model.save_pretrained(
-                temporary, max_shard_size=shard_size, save_original_format=False
+                folder, max_shard_size=shard_size, save_original_format=False
             )
-        _add(temporary, trained, resolved, exported, dtype, target.name)
+        _add(folder, trained, resolved, exported, dtype, target.name)
     return target
-
-
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A folder to fill, which then becomes `target`; nothing is left of it otherwise.
-
-    Raises:
-        CheckpointError: where it cannot be written.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
-        try:
-            yield temporary
-            _sync(temporary)
-            temporary.chmod(0o755)
-            temporary.rename(target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"{target}: cannot be written ({error.strerror or error}); make room, or choose "
-            "another place"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -135,18 +110,6 @@ def _add(
         imported=imported,
     )
     (folder / "README.md").write_text(card(trained, facts), encoding="utf-8")
-
-
-def _sync(folder: Path) -> None:
-    """Have the content of every file on the disk, for whoever may read the card."""
-    mode = (folder / "README.md").stat().st_mode
-    for path in folder.iterdir():
-        path.chmod(mode)  # safetensors makes its files for their owner alone
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _manifest(trained: TrainedRun, exported: Exported, dtype: str, imported: Any) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from mdmkit import TrainedRun
+from mdmkit.files import write_json
 
 
 def special_tokens(trained: TrainedRun) -> dict[str, str]:
@@ -28,9 +28,3 @@ def write_tokenizer(folder: Path, trained: TrainedRun) -> None:
     (folder / "tokenizer.json").write_text(trained.tokenizer.backend.to_str(), encoding="utf-8")
     write_json(folder / "tokenizer_config.json", config)
     write_json(folder / "special_tokens_map.json", named)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(f"{text}\n", encoding="utf-8")
