@@ -12,6 +12,7 @@ import typer
 
 import mdmkit
 from mdmkit.cli import (
+    analyze,
     bench,
     check,
     compare,
@@ -30,6 +31,7 @@ COMMANDS = (
     run,
     evaluation,
     sample,
+    analyze,
     compare,
     bench,
     data,
