@@ -133,6 +133,6 @@ def test_results_of_other_steps_are_kept_where_they_were_measured_alike(tmp_path
 def test_a_damaged_file_is_told_in_words(tmp_path: Path, content: str) -> None:
     path = tmp_path / "locality.json"
     path.write_text(content)
-    with pytest.raises(CheckpointError, match="locality.json: cannot be read .*analyze again"):
+    with pytest.raises(CheckpointError, match=r"locality\.json: cannot be read .*analyze again"):
         read_analysis(path)
     assert kept_results(path, result(1), 1) == {}
