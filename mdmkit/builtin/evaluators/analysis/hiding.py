@@ -1,8 +1,7 @@
 """Masks with a given surrounding of one token, and as many masked tokens whatever it is.
 
 A row has one target. Its field are the scored tokens of its document (of its row, where documents
-see each other); k of the n tokens of a field are masked, the target among them. Given which tokens
-next to the target are hidden or shown, the others are a uniform subset of what is left.
+see each other); k of the n tokens of a field are masked, the target among them.
 """
 
 from __future__ import annotations
@@ -22,9 +21,11 @@ class Look:
     """What a target sees of its surroundings.
 
     Attributes:
-        left, right: so many tokens next to it are hidden on that side.
-        shown: whether the first beyond these is visible on both sides; the hidden ones and the
-            target are then just what the nearest visible tokens at left + 1 and right + 1 imply.
+        left, right: so many tokens next to it are hidden on that side. What is near is otherwise
+            as in the look that hides none; for each token that is hidden one is shown far away.
+        shown: whether the first beyond these is visible on both sides, at left + 1 and right + 1.
+            The other masks are then a uniform subset: altogether the law of a uniform subset,
+            given that these are the nearest visible tokens.
         blind: nothing at all is visible in its field.
     """
 
@@ -43,12 +44,14 @@ class Scene:
         target: ``[B]`` int64, its position.
         noise: ``[B, L]`` on [0, 1); the same in all looks at a target, whose masks differ little.
         share: k/n, before it is rounded.
+        reach: tokens up to this distance are near, the others far.
     """
 
     batch: Batch
     target: Tensor
     noise: Tensor
     share: float
+    reach: int
 
     def masks(self, looks: Sequence[Look]) -> Tensor:
         """What is masked: ``[B, L]`` bool.
@@ -56,23 +59,31 @@ class Scene:
         Args:
             looks: one a row; see `rooms` for how far they may reach.
         """
-        left, right, shown, blind = (
-            torch.tensor([getattr(look, name) for look in looks])[:, None]
-            for name in ("left", "right", "shown", "blind")
-        )
         scored, field = self.batch.scored(), self.field
-        offset = torch.arange(scored.shape[1]) - self.target[:, None]  # [B, L]
-        hidden = (offset >= -left) & (offset <= right)
-        nearest = shown & ((offset == -left - 1) | (offset == right + 1))
-        # chosen are the smallest: the hidden ones first, those that must be visible last
-        order = self.noise.masked_fill(hidden, -1.0).masked_fill(nearest, 2.0)
-        count = masked_counts(field.sum(-1), self.share)
-        mask = uniform_subset(order, count, field) | (blind & field)
+        mask = uniform_subset(self._order(looks), masked_counts(field.sum(-1), self.share), field)
+        blind = torch.tensor([look.blind for look in looks])[:, None]
         others = scored & ~field
+        mask |= blind & field
         mask |= uniform_subset(self.noise, masked_counts(others.sum(-1), self.share), others)
         if self.batch.padding_seen and self.batch.real is not None:
             mask |= ~self.batch.real & (self.noise < self.share)
         return mask
+
+    def _order(self, looks: Sequence[Look]) -> Tensor:
+        """Numbers of which the smallest are masked: ``[B, L]``."""
+        left, right, shown = (
+            torch.tensor([getattr(look, name) for look in looks])[:, None]
+            for name in ("left", "right", "shown")
+        )
+        field = self.field
+        offset = torch.arange(field.shape[1]) - self.target[:, None]  # [B, L]
+        free = self.noise.masked_fill(offset == 0, -1.0)
+        usual = uniform_subset(free, masked_counts(field.sum(-1), self.share), field)
+        kept = torch.where(usual, free - 1, free + 1)  # as it is where nothing is hidden
+        order = torch.where((offset.abs() <= self.reach) & ~shown, kept, free)
+        nearest = shown & ((offset == -left - 1) | (offset == right + 1))
+        hidden = (offset >= -left) & (offset <= right)
+        return order.masked_fill(nearest, 2.0).masked_fill(hidden, -3.0)
 
     @property
     def field(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -43,8 +43,9 @@ class Locality:
     - by pair: the nearest visible token is at a distance l on the left and r on the right, the
       other masks being a uniform subset. That is the law of a uniform subset given l and r, so the
       table is what one would see by sorting masked tokens, but the rare cells have as many tokens;
-    - by radius: all within r is hidden, on both sides or on one, and the rest of the row has the
-      fewer masks for it. The nearest visible token may be farther away than r + 1;
+    - by radius: all within r is hidden, on both sides or on one. What is near otherwise stays as
+      it was, and as many tokens more are visible beyond the largest radius (nearer ones where
+      these do not suffice). The nearest visible token may be farther away than r + 1;
     - nothing visible: what all of the context is worth.
 
     All looks share their blocks, targets and noise, and the errors of differences are of the
@@ -59,10 +60,10 @@ class Locality:
     targets: int = option(1, ge=1, doc="targets a block, each with looks of its own")
     share: float = option(0.5, gt=0, lt=1, doc="share of the tokens that is masked in every look")
     distances: tuple[int, ...] = option(
-        (1, 2, 3, 4, 8, 16, 31), doc="of the pair table, tokens; those too far for the rows go"
+        (1, 2, 3, 4, 6, 12, 24), doc="of the pair table, tokens; those too far for the rows go"
     )
     radii: tuple[int, ...] = option(
-        (1, 2, 3, 4, 6, 8, 12, 16, 24, 31), doc="that are hidden, tokens; the same holds"
+        (1, 2, 3, 4, 6, 8, 12, 16, 24), doc="that are hidden, tokens; the same holds"
     )
 
     def __attrs_post_init__(self) -> None:
@@ -74,11 +75,6 @@ class Locality:
     def applies(self, recipe: Recipe) -> bool:
         """Whether the run's network predicts masked tokens."""
         return bool(recipe.objective.prediction == "masked")
-
-    def check(self, recipe: Recipe) -> Iterator[str]:
-        """A network that predicts something else."""
-        if not self.applies(recipe):
-            yield _WRONG_NETWORK
 
     def build(self, context: EvaluationContext) -> LiveLocality:
         """Open the split and see how far from the edges its rows allow targets to be.
@@ -191,7 +187,13 @@ class LiveLocality:
         noise, where = (draws.uniform(f"locality/{s}", length)[inverse] for s in ("mask", "target"))
         fits = rooms(batch, self.options.share) >= self.reach
         target = where.masked_fill(~fits, -1.0).argmax(-1)
-        return Scene(batch=batch, target=target, noise=noise, share=self.options.share)
+        return Scene(
+            batch=batch,
+            target=target,
+            noise=noise,
+            share=self.options.share,
+            reach=self.reach,
+        )
 
     def _nats(self, batch: Batch, mask: Tensor, target: Tensor) -> Tensor:
         """The cross-entropy of each row's target: ``[B]`` float64."""

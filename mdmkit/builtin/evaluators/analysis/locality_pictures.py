@@ -103,8 +103,7 @@ def during_training(results: Mapping[int, Result]) -> dict[str, Picture | HeatMa
             x_label="optimizer step",
             y_label="nats more per target",
             lines=drawn,
-            note="Hidden is all within the largest radius; the rest of the row has so many fewer "
-            "masks.",
+            note="Hidden is all within the largest radius; as much is shown beyond it.",
         )
     return found
 
@@ -178,8 +177,8 @@ def _hidden_lines(table: LookTable, looks: Looks, masked: str) -> Picture:
         x_label="hidden radius (tokens)",
         y_label=_NATS,
         lines=(*lines, _line("nothing is visible", ends, [blind, blind])),
-        note=f"{masked}: what is hidden near the target is shown elsewhere. At 0 the masks are a "
-        "uniform subset.",
+        note=f"{masked}: for what is hidden near the target as much is shown far away. At 0 the "
+        "masks are a uniform subset.",
     )
 
 
