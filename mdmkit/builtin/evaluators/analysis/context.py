@@ -9,20 +9,14 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from mdmkit.builtin.evaluators.analysis.run_lengths import SHAPES, counted_shapes, known_shape
+from mdmkit.builtin.evaluators.analysis.drawn_masks import Drawn
+from mdmkit.builtin.evaluators.analysis.run_lengths import SHAPES, known_shape
 from mdmkit.builtin.evaluators.likelihood import ratio_of_sums
 from mdmkit.builtin.objectives.masked import MaskedDiffusion
 from mdmkit.errors import DataError, RecipeError
 from mdmkit.options import option
-from mdmkit.protocols import (
-    Draws,
-    EvaluationContext,
-    Objective,
-    ObjectiveContext,
-    Stratification,
-    Subject,
-)
-from mdmkit.values import Batch, Line, Measurement, Picture
+from mdmkit.protocols import EvaluationContext, Objective, ObjectiveContext, Subject
+from mdmkit.values import Line, Measurement, Picture
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
@@ -93,47 +87,6 @@ class ContextAllocation:
         )
 
 
-@frozen(kw_only=True, eq=False)
-class Drawn:
-    """What the masks of one batch gave, by name of `SHAPES`: ``[reach + 1]`` float64 each.
-
-    Attributes:
-        tokens: masked tokens beyond r.
-        weights: the same, as the loss weighs them.
-        uneven: whether it does not weigh all of the batch alike.
-    """
-
-    tokens: Mapping[str, Tensor]
-    weights: Mapping[str, Tensor]
-    uneven: bool
-
-
-@frozen(kw_only=True, eq=False)
-class SameDraws:
-    """The numbers of a batch for whatever step of the run, so that only what the run does differs.
-
-    Attributes:
-        numbers: of the batch.
-        step: of the run.
-    """
-
-    numbers: Draws
-    step: int
-
-    @property
-    def rows(self) -> Tensor:
-        """``[B]`` int64."""
-        return self.numbers.rows
-
-    def uniform(self, stream: str, *shape: int, group: int = 1) -> Tensor:
-        """``[B, *shape]`` float32."""
-        return self.numbers.uniform(stream, *shape, group=group)
-
-    def strata(self, stream: str, kind: Stratification, *, group: int = 1) -> Tensor:
-        """``[B]`` float64."""
-        return self.numbers.strata(stream, kind, group=group)
-
-
 @define(kw_only=True, eq=False)
 class LiveContextAllocation:
     """`ContextAllocation` of one run, made by its ``build``. Every rank draws all of it.
@@ -160,21 +113,13 @@ class LiveContextAllocation:
 
     def update(self, index: int) -> None:
         """Draw one global batch at each step, with the same numbers."""
-        for step in self.steps:
-            self.drawn.setdefault(step, []).append(self._draw(index, step))
-
-    def _draw(self, index: int, step: int) -> Drawn:
         rows = self._rows()
         numbers = self.context.draws(self.context.seed, index, torch.arange(rows), rows)
-        text = Batch(tokens=torch.zeros(rows, self.context.length, dtype=torch.int64))
-        noised = self.objective.corrupt(text, SameDraws(numbers=numbers, step=step))
-        mask, weights = noised.in_loss, noised.weights.double()
-        found = weights[mask]
-        return Drawn(
-            tokens=counted_shapes(mask, torch.ones_like(weights), self.reach),
-            weights=counted_shapes(mask, weights, self.reach),
-            uneven=len(found) > 0 and not bool((found == found[0]).all()),
-        )
+        for step in self.steps:
+            found = Drawn.at(
+                self.objective, numbers, step, length=self.context.length, reach=self.reach
+            )
+            self.drawn.setdefault(step, []).append(found)
 
     def _rows(self) -> int:
         """Rows of a batch: G, filled up to whole groups of twins."""

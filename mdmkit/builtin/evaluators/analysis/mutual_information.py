@@ -13,12 +13,10 @@ from torch import Tensor
 from mdmkit.builtin.evaluators.analysis.pair_information import (
     SURE,
     Jackknife,
-    contiguous_groups,
     mutual_information,
-    pair_counts,
     slope,
-    symbols,
 )
+from mdmkit.builtin.evaluators.analysis.symbol_text import SymbolText
 from mdmkit.builtin.evaluators.likelihood import Sample, documents_of
 from mdmkit.builtin.evaluators.pairs import blocks_to_measure
 from mdmkit.draws import generator
@@ -27,7 +25,6 @@ from mdmkit.options import option
 from mdmkit.protocols import BlockSource, EvaluationContext, Split, Subject
 from mdmkit.values import Line, Measurement, Picture
 
-_ROWS = 4096
 _GROUPS = 32
 _FEWEST = 3  # points that make a slope
 _UNIT = "nats"
@@ -112,15 +109,9 @@ class LiveMutualInformation:
     def update(self, index: int) -> None:
         """Count the pairs at one distance, in the text and in random orders of it."""
         distance, text = self.distances[index], self._text
-        counts = pair_counts(text.symbols, text.groups, text.kinds, distance, text.within)
-        self.found[distance] = Jackknife.information(counts)
-        one = torch.zeros_like(text.groups)
-        self.shuffled[distance] = torch.stack(
-            [
-                mutual_information(pair_counts(order, one, text.kinds, distance, text.within)[0])
-                for order in self._orders
-            ]
-        )
+        self.found[distance] = Jackknife.information(text.counts(distance, text.symbols))
+        plain = [text.counts(distance, order).sum(0) for order in self._orders]
+        self.shuffled[distance] = mutual_information(torch.stack(plain))
 
     def compute(self) -> dict[str, Measurement]:
         """The information at the ends, of the composition of blocks, and the power law's exponent.
@@ -167,24 +158,25 @@ class LiveMutualInformation:
                 log_y=True,
                 note="Of the most frequent types, all others taken as one, less what the same "
                 "tokens give in random order. Where the text comes down to its tokens shuffled "
-                "within blocks, two tokens share what their block is about, and no more. A power law is a "
-                "straight line here: what bends away from the dashed one follows none.",
+                "within blocks, two tokens share what their block is about, and no more. A "
+                "power law is a straight line here: what bends away from the dashed one follows "
+                "none.",
             )
         }
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """The split and its source, what was counted, and after `compute` the bias."""
-        sample = self._sample()
         facts: dict[str, Any] = {
             "split": self.options.split,
             "data": dict(self.source.provenance),
             "blocks": len(self.blocks),
             "blocks_in_split": len(self.source),
             "distances": list(self.distances),
-            "stderr": f"jackknife over {self._groups_of(sample)} groups of {sample.kind}",
         }
         if self.found:
+            groups, kind = len(self.found[self.distances[0]].without), self._sample().kind
+            facts["stderr"] = f"jackknife over {groups} groups of {kind}"
             facts["symbols"] = self._text.kinds
             facts["share_of_tokens_told_apart"] = self._text.share
             facts["subtracted"] = [float(self.shuffled[d].mean()) for d in self.distances]
@@ -195,14 +187,7 @@ class LiveMutualInformation:
     # -- what was found
 
     def _at(self, distance: int) -> Measurement:
-        found, shuffled = self.found[distance], self.shuffled[distance]
-        draws = shuffled.std() / len(shuffled) ** 0.5
-        return Measurement(
-            value=float(found.whole - shuffled.mean()),
-            stderr=float((found.stderr**2 + draws**2).sqrt()),
-            unit=_UNIT,
-            draws_stderr=float(draws),
-        )
+        return _less(self.found[distance], self.shuffled[distance])
 
     def _near(self) -> list[int]:
         """The distances from the first on at which there is surely more than composition."""
@@ -244,49 +229,24 @@ class LiveMutualInformation:
     @cached_property
     def _composition(self) -> Measurement:
         """The information of two tokens of a block in random order; the same at every distance."""
-        text = self._text
-        noise = torch.rand(text.within.shape, generator=self._generator("within"))
-        # [N, L]: in each row what is a pair's keeps its places, and the tokens there change them
-        order = (noise + 2.0 * text.within).argsort(-1)
-        back = text.within.argsort(dim=-1, stable=True)
-        mixed = torch.empty_like(text.symbols).scatter_(-1, back, text.symbols.gather(-1, order))
-        counts = pair_counts(mixed, text.groups, text.kinds, self.distances[0], text.within)
-        found, shuffled = Jackknife.information(counts), self.shuffled[self.distances[0]]
-        draws = shuffled.std() / len(shuffled) ** 0.5
-        return Measurement(
-            value=float(found.whole - shuffled.mean()),
-            stderr=float((found.stderr**2 + draws**2).sqrt()),
-            unit=_UNIT,
-        )
+        text, first = self._text, self.distances[0]
+        mixed = text.shuffled_within(self._generator("within"))
+        found = Jackknife.information(text.counts(first, mixed))
+        return _less(found, self.shuffled[first])
 
     # -- the text
 
     @cached_property
-    def _text(self) -> _Text:
-        tokens, within = [], []
-        for rows in self.blocks.split(_ROWS):
-            batch = self.source.batch(rows)
-            real = torch.ones_like(batch.tokens) > 0 if batch.real is None else batch.real
-            documents = batch.document_ids
-            ids = torch.zeros_like(batch.tokens) if documents is None else documents
-            tokens.append(batch.tokens)
-            within.append(torch.where(real, ids - ids.amin(-1, keepdim=True), -1))
-        every, places = torch.cat(tokens), torch.cat(within)
-        text, kinds, share = symbols(every, places >= 0, self.options.types)
-        sample = self._sample()
-        groups = contiguous_groups(sample.unit, min(_GROUPS, sample.count))
-        return _Text(symbols=text, within=places, groups=groups, kinds=kinds, share=share)
+    def _text(self) -> SymbolText:
+        units = self._sample().unit
+        return SymbolText.read(
+            self.source, self.blocks, types=self.options.types, units=units, groups=_GROUPS
+        )
 
     @cached_property
     def _orders(self) -> list[Tensor]:
-        """The text in random orders, padding left where it is."""
-        text = self._text
-        there = text.within >= 0
-        flat, orders = text.symbols[there], []
-        for number in range(self.options.shuffles):
-            order = torch.randperm(len(flat), generator=self._generator(f"order {number}"))
-            orders.append(text.symbols.masked_scatter(there, flat[order]))
-        return orders
+        every = range(self.options.shuffles)
+        return [self._text.shuffled(self._generator(f"order {number}")) for number in every]
 
     def _generator(self, name: str) -> torch.Generator:
         return generator(self.context.seed, "mutual_information", name)
@@ -294,26 +254,13 @@ class LiveMutualInformation:
     def _sample(self) -> Sample:
         return Sample.of(documents_of(self.source, self.blocks))
 
-    @staticmethod
-    def _groups_of(sample: Sample) -> int:
-        groups = contiguous_groups(sample.unit, min(_GROUPS, sample.count))
-        return int(groups.max()) + 1
 
-
-@frozen(kw_only=True, eq=False)
-class _Text:
-    """Blocks as symbols.
-
-    Attributes:
-        symbols: ``[N, L]`` int64 in [0, kinds).
-        within: ``[N, L]`` int64, the document; −1 for padding.
-        groups: ``[N]`` int64, for the jackknife.
-        kinds: K.
-        share: of the tokens that are not pooled.
-    """
-
-    symbols: Tensor
-    within: Tensor
-    groups: Tensor
-    kinds: int
-    share: float
+def _less(found: Jackknife, shuffled: Tensor) -> Measurement:
+    """An estimate less the mean of those on random orders."""
+    draws = shuffled.std() / len(shuffled) ** 0.5
+    return Measurement(
+        value=float(found.whole - shuffled.mean()),
+        stderr=float((found.stderr**2 + draws**2).sqrt()),
+        unit=_UNIT,
+        draws_stderr=float(draws),
+    )
