@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mdmkit.builtin.evaluators.analysis.context import ContextAllocation
+from mdmkit.builtin.evaluators.analysis.locality import Locality
+from mdmkit.builtin.evaluators.analysis.mutual_information import MutualInformation
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
 from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.few_step import FewStep
@@ -16,12 +19,15 @@ from mdmkit.builtin.samplers import Ancestral
 from mdmkit.hookspecs import hookimpl
 
 __all__ = [
+    "ContextAllocation",
     "Duel",
     "FewStep",
     "GenerativePerplexity",
     "LastWord",
+    "Locality",
     "Mauve",
     "MultipleChoice",
+    "MutualInformation",
     "Nelbo",
     "mdmkit_evaluators",
 ]
@@ -38,6 +44,9 @@ def mdmkit_evaluators() -> Mapping[str, type]:
         "last_word": LastWord,
         "generative_perplexity": GenerativePerplexity,
         "mauve": Mauve,
+        "locality": Locality,
+        "mutual_information": MutualInformation,
+        "context": ContextAllocation,
     }
 
 

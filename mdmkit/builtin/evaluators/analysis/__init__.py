@@ -1,0 +1,1 @@
+"""Analyses: evaluators that show what is learned from what, in pictures."""
