@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mdmkit.builtin.evaluators.analysis import LossByMaskRatio
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
 from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.few_step import FewStep
@@ -20,6 +21,7 @@ __all__ = [
     "FewStep",
     "GenerativePerplexity",
     "LastWord",
+    "LossByMaskRatio",
     "Mauve",
     "MultipleChoice",
     "Nelbo",
@@ -38,6 +40,7 @@ def mdmkit_evaluators() -> Mapping[str, type]:
         "last_word": LastWord,
         "generative_perplexity": GenerativePerplexity,
         "mauve": Mauve,
+        "loss_by_mask_ratio": LossByMaskRatio,
     }
 
 
