@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mdmkit.builtin.evaluators.analysis import LossByMaskRatio
+from mdmkit.builtin.evaluators.analysis import Gradient, LossByMaskRatio
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
 from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.few_step import FewStep
@@ -20,6 +20,7 @@ __all__ = [
     "Duel",
     "FewStep",
     "GenerativePerplexity",
+    "Gradient",
     "LastWord",
     "LossByMaskRatio",
     "Mauve",
@@ -41,6 +42,7 @@ def mdmkit_evaluators() -> Mapping[str, type]:
         "generative_perplexity": GenerativePerplexity,
         "mauve": Mauve,
         "loss_by_mask_ratio": LossByMaskRatio,
+        "gradient": Gradient,
     }
 
 
