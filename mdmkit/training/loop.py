@@ -18,7 +18,7 @@ from mdmkit.training.branch import begun, parse_branch
 from mdmkit.training.checkpoint import steps_on_disk
 from mdmkit.training.diagnosis import diagnose
 from mdmkit.training.distributed import open_world
-from mdmkit.training.finish import RunResult, finish, validate_job
+from mdmkit.training.finish import RunResult, finish, sample_job, validate_job
 from mdmkit.training.interrupt import StopRequest, listening
 from mdmkit.training.job import Job, open_job
 from mdmkit.training.optimizer import clip_gradients, step_where_finite
@@ -102,6 +102,9 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
         if validate and job.step != job.validated and not stopping:  # whoever asks is in a hurry
             with clock.elsewhere():
                 validate_job(job)
+        if due(job.step, options.sample_every or 0) and not (last or stopping):
+            with clock.elsewhere():
+                sample_job(job)
         if job.step != saved and (stopping or last or due(job.step, options.checkpoint_every)):
             check_finite(job)
             with clock.elsewhere():

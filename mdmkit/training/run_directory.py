@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mdmkit.training.branch import Branch
 
 RESOLVED = "resolved.json"
-_FOLDERS = ("checkpoints", "validation", "eval")
+_FOLDERS = ("checkpoints", "validation", "eval", "samples", "analysis")
 """What a run has besides files, of its own."""
 
 
