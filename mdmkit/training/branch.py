@@ -23,7 +23,7 @@ from mdmkit.files import explained, sync_directory, sync_file, write_atomic, wri
 from mdmkit.metrics_log import METRICS, MetricsLog
 from mdmkit.plain_files import read_json
 from mdmkit.recipe import Recipe, differing_keys, dump_recipe, recipe_hash
-from mdmkit.training.checkpoint import checkpoints_dir, damage, step_name, steps_on_disk
+from mdmkit.runs.checkpoints import checkpoints_dir, damage, step_name, steps_on_disk
 
 BRANCH = "branch.json"
 _SAME = ("data", "denoiser")

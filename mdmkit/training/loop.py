@@ -14,8 +14,9 @@ from mdmkit.errors import RunInterrupted
 from mdmkit.network import autocast, own_generators
 from mdmkit.recipe import Recipe
 from mdmkit.report.console import Reporter, quiet
+from mdmkit.runs.checkpoints import steps_on_disk
+from mdmkit.runs.failure import recorded
 from mdmkit.training.branch import begun, parse_branch
-from mdmkit.training.checkpoint import steps_on_disk
 from mdmkit.training.diagnosis import diagnose
 from mdmkit.training.distributed import open_world
 from mdmkit.training.finish import RunResult, finish, sample_job, validate_job
@@ -71,9 +72,11 @@ def train(
         with (
             open_world(device) as world,
             open_run(recipe, directory, world, branch, reporter.notify),
+            recorded(directory, writes=world.rank == 0) as watched,
             own_generators(world.device),
             open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
         ):
+            watched.step = lambda: job.step
             with listening() as stop, prefetched(job) as corrupted:
                 run_steps(job, stop, corrupted)
             return finish(job)
