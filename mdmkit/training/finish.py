@@ -22,9 +22,9 @@ from mdmkit.files import GO_ON, explained, write_atomic
 from mdmkit.network import InferenceCall
 from mdmkit.protocols import EvaluationContext
 from mdmkit.recipe import dump_recipe, recipe_hash
+from mdmkit.runs.folder import WEIGHTS
 from mdmkit.samples_log import LoggedSamples, write_samples
 from mdmkit.training.distributed import full_state
-from mdmkit.training.exported import WEIGHTS
 from mdmkit.training.job import Job
 from mdmkit.validation_log import write_validation
 
