@@ -20,14 +20,18 @@ from mdmkit.cli import (
     plugins,
     recipes,
     run,
+    runs,
     sample,
     schema,
     show,
+    watch,
 )
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
     run,
+    watch,
+    runs,
     evaluation,
     sample,
     compare,
