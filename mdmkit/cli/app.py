@@ -21,14 +21,18 @@ from mdmkit.cli import (
     plugins,
     recipes,
     run,
+    runs,
     sample,
     schema,
     show,
+    watch,
 )
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
     run,
+    watch,
+    runs,
     evaluation,
     sample,
     analyze,
