@@ -247,7 +247,8 @@ def mdmkit_evaluators() -> Mapping[str, type[protocols.Evaluator]]:
     ``build(context)`` returns a live evaluation. Its driver calls ``update(i)`` for i in
     ``range(len(evaluation))`` on every rank, then ``compute()``, which returns named
     measurements, each with its standard error, reduced over ranks; ``provenance`` says what was
-    measured on what.
+    measured on what. It may also have ``pictures()``: lines and heat maps, which ``mdmkit report``
+    draws. Options with ``subject`` make it an analysis, which ``mdmkit analyze`` runs.
 
     Invariants: no number without an error; ``len`` is equal on every rank (each ``update`` may
     hold collectives).

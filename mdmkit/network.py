@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from attrs import evolve, frozen
-from torch import nn
+from torch import Tensor, nn
 
 from mdmkit.draws import derive_seed
 from mdmkit.errors import RecipeError
@@ -60,6 +60,31 @@ class InferenceCall:
                 return cast("T", self.root(function))
         finally:
             self.root.train(training)
+
+
+@frozen(eq=False)
+class LiveGradient:
+    """A `mdmkit.protocols.GradientCall` on the network of one process."""
+
+    root: nn.Module
+    device: torch.device
+    precision: str
+
+    def __call__(self, function: Callable[[Denoiser], Tensor]) -> dict[str, Tensor]:
+        """The gradient of a scalar function by parameter; the network is left as it was."""
+        training = self.root.training
+        named = {
+            name.removeprefix("denoiser."): parameter
+            for name, parameter in self.root.named_parameters()
+        }
+        self.root.eval()
+        try:
+            with torch.enable_grad(), autocast(self.device, self.precision):
+                value = self.root(function)
+            found = torch.autograd.grad(value, list(named.values()), materialize_grads=True)
+        finally:
+            self.root.train(training)
+        return {name: part.float() for name, part in zip(named, found, strict=True)}
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -144,12 +169,14 @@ class Live:
         objective: what is trained.
         noise_schedule: the schedule it is trained with.
         time_sampler: the live one, whose optional ``observe`` the loop calls.
+        training: what the objective was built from.
         stateful: components with state, by table name, to be checkpointed.
     """
 
     objective: Objective
     noise_schedule: NoiseSchedule
     time_sampler: TimeSampler
+    training: ObjectiveContext
     stateful: dict[str, Any]
 
 
@@ -173,5 +200,6 @@ def bring_to_life(recipe: Recipe, facts: RunFacts) -> Live:
         objective=live["objective"],
         noise_schedule=live["noise_schedule"],
         time_sampler=live["time_sampler"],
+        training=context,
         stateful=stateful,
     )

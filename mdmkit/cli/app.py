@@ -12,6 +12,7 @@ import typer
 
 import mdmkit
 from mdmkit.cli import (
+    analyze,
     bench,
     check,
     compare,
@@ -31,6 +32,7 @@ COMMANDS = (
     run,
     evaluation,
     sample,
+    analyze,
     compare,
     report,
     bench,

@@ -14,8 +14,16 @@ from mdmkit.evaluation.inference import live_generate
 from mdmkit.evaluation.other_run import other_run
 from mdmkit.evaluation.run import TrainedRun
 from mdmkit.evaluation.session import rows_at_once
-from mdmkit.network import Live
-from mdmkit.protocols import BlockSource, Draws, EvaluationContext, NetworkCall, Split, Tokenizer
+from mdmkit.network import Live, LiveGradient
+from mdmkit.protocols import (
+    BlockSource,
+    Draws,
+    EvaluationContext,
+    GradientCall,
+    NetworkCall,
+    Split,
+    Tokenizer,
+)
 from mdmkit.recipe import Recipe
 
 
@@ -49,6 +57,7 @@ def trained_context(
         runs_dir=trained.directory.parent,
         notify=trained.notify,
         cache_dir=trained.cache_dir,
+        gradient=LiveGradient(trained.call.root, trained.device, trained.precision),
     )
 
 
@@ -67,6 +76,7 @@ def evaluation_context(
     runs_dir: str | Path | None = None,
     notify: Notify = ignore,
     cache_dir: Path | None = None,
+    gradient: GradientCall | None = None,
 ) -> EvaluationContext:
     """What evaluators get, from the parts of a run.
 
@@ -83,6 +93,7 @@ def evaluation_context(
         runs_dir: the folder in which other runs are looked for.
         notify: is told of them what takes long, and what is damaged.
         cache_dir: where their tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
+        gradient: differentiates functions of the denoiser, where one process has all of it.
     """
     opener = partial(
         other_run, runs_dir=runs_dir, device=device, notify=notify, cache_dir=cache_dir
@@ -106,6 +117,9 @@ def evaluation_context(
         seed=seed,
         trained_length=recipe.data.length,
         length_multiple=recipe.denoiser.length_multiple,
+        training=live.training,
+        corpus=recipe.data.corpus,
+        gradient=gradient if world_size == 1 else None,
     )
 
 

@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, field, frozen
 
 from mdmkit.errors import PluginError
 from mdmkit.protocols import Evaluation, EvaluationContext, Evaluator
-from mdmkit.values import Measurement
+from mdmkit.values import HeatMap, Measurement, Picture, picture_from_json
 
 Progress = Callable[[int, int], object]
 """Called with (done, total)."""
@@ -25,14 +25,17 @@ class Result:
         label: the evaluator's name in the recipe, as in ``[evaluators.<label>]``.
         measurements: by name, each with its standard error.
         provenance: what was measured on what, as plain JSON.
+        pictures: what is more than a few numbers, by name.
     """
 
     label: str
     measurements: Mapping[str, Measurement]
     provenance: Mapping[str, Any]
+    pictures: Mapping[str, Picture | HeatMap] = field(factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain JSON."""
+        """The same as plain JSON; without pictures there is no word of them."""
+        drawn = {name: picture.to_json() for name, picture in self.pictures.items()}
         return {
             "label": self.label,
             "measurements": {
@@ -40,6 +43,7 @@ class Result:
                 for name, number in self.measurements.items()
             },
             "provenance": dict(self.provenance),
+            **({"pictures": drawn} if drawn else {}),
         }
 
     @classmethod
@@ -52,8 +56,12 @@ class Result:
                 raise TypeError("a measurement is no number")
         if not isinstance(plain["provenance"], dict):
             raise TypeError("provenance is no table")
+        pictures = {n: picture_from_json(drawn) for n, drawn in plain.get("pictures", {}).items()}
         return cls(
-            label=str(plain["label"]), measurements=measurements, provenance=plain["provenance"]
+            label=str(plain["label"]),
+            measurements=measurements,
+            provenance=plain["provenance"],
+            pictures=pictures,
         )
 
 
@@ -93,8 +101,36 @@ def measure(evaluation: Evaluation, *, label: str, progress: Progress | None = N
     name = f'evaluator "{label or type(evaluation).__name__}"'
     _require_errors(name, measurements)
     return Result(
-        label=label, measurements=measurements, provenance=_plain(name, evaluation.provenance)
+        label=label,
+        measurements=measurements,
+        provenance=_plain(name, evaluation.provenance),
+        pictures=pictures_of(name, getattr(evaluation, "pictures", dict)),
     )
+
+
+def pictures_of(
+    name: str, draw: Callable[[], Mapping[str, Picture | HeatMap]]
+) -> dict[str, Picture | HeatMap]:
+    """What `draw` gives.
+
+    Args:
+        name: whose pictures they are, for messages.
+        draw: a plugin's function.
+
+    Raises:
+        PluginError: where it gives anything else than pictures, or fails to make one.
+    """
+    try:
+        found = dict(draw())
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{name}: its pictures cannot be made: {error}") from error
+    for key, picture in found.items():
+        if not (isinstance(key, str) and isinstance(picture, Picture | HeatMap)):
+            raise PluginError(
+                f"{name}: pictures() gives {key!r}: {picture!r}; expected names and "
+                "mdmkit.values.Picture or HeatMap"
+            )
+    return found
 
 
 def _require_errors(name: str, measurements: Mapping[str, Any]) -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 from attrs import frozen
 
 from mdmkit.errors import CheckpointError
-from mdmkit.protocols.learning import Denoiser, Draws, Objective, Prediction
+from mdmkit.protocols.learning import (
+    Denoiser,
+    Draws,
+    Objective,
+    ObjectiveContext,
+    Prediction,
+)
 from mdmkit.protocols.noise import NoiseSchedule
-from mdmkit.protocols.text import BlockSource, Split, Tokenizer
+from mdmkit.protocols.text import BlockSource, Corpus, Split, Tokenizer
 from mdmkit.values import Attention, Generation, Measurement, Metrics, Vocabulary
 
 if TYPE_CHECKING:
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+Subject = Literal["network", "corpus", "recipe"]
 
 
 class NetworkLogits(Protocol):
@@ -121,6 +128,17 @@ class NetworkCall(Protocol):
         """``function(denoiser)``; its result must be a tensor or a tuple of tensors."""
 
 
+class GradientCall(Protocol):
+    """Differentiates a function of the denoiser: no dropout, the run's precision."""
+
+    def __call__(self, function: Callable[[Denoiser], Tensor]) -> dict[str, Tensor]:
+        """The gradient of ``function(denoiser)``, a scalar, by the name of each parameter.
+
+        Each has the shape of its parameter, in float32, and no graph behind it; parameters that
+        the function does not depend on have zeros.
+        """
+
+
 @frozen(kw_only=True)
 class OtherRun:
     """A trained run that helps to measure another: a judge of its text, say.
@@ -168,6 +186,11 @@ class EvaluationContext:
         seed: of the evaluation.
         trained_length: the longest row that the network was trained on; None: L.
         length_multiple: the length of a row must be a multiple of this.
+        training: what the run's objective was built from: its schedule, time sampler, mask
+            pattern and weighting; None where there is no such thing.
+        corpus: the run's; None where the text comes from elsewhere.
+        gradient: differentiates a function of the denoiser; None where that cannot be done: with
+            several ranks, or without a trained network.
     """
 
     call: NetworkCall
@@ -188,10 +211,17 @@ class EvaluationContext:
     open_run: Callable[[str], OtherRun] = no_other_run
     trained_length: int | None = None
     length_multiple: int = 1
+    training: ObjectiveContext | None = None
+    corpus: Corpus | None = None
+    gradient: GradientCall | None = None
 
 
 class Evaluation(Protocol):
-    """A live evaluator."""
+    """A live evaluator.
+
+    It may also have ``pictures()``, a mapping of short names to `mdmkit.values.Picture` or
+    `mdmkit.values.HeatMap`, asked for after ``compute()``: what is more than a few numbers.
+    """
 
     def __len__(self) -> int:
         """How many updates there will be (the same on every rank).
@@ -221,7 +251,13 @@ class Evaluator(Protocol):
     many sets shows; all of them without it. One with an option ``path`` reads its data there, and
     one with an option ``precision`` goes on until that relative standard error is reached: these
     are what ``mdmkit eval --source`` and ``--precision`` set. One that is for some runs only may
-    have ``applies(recipe) -> bool``: its sets are left out of a suite for other runs.
+    have ``applies(recipe) -> bool``: it is left out of a suite, and of an analysis, for other runs.
+
+    An evaluator that ``mdmkit analyze`` runs by itself has ``subject``, a class variable: what it
+    is about. ``network``: a trained network; it is run at every checkpoint that is asked for.
+    ``corpus``: the text alone. ``recipe``: neither. For the last two ``context.call`` raises. One
+    of networks may have ``over_training(results)``, a static method: of the results of several
+    checkpoints, by step and rising, it makes pictures of the way between them, by short names.
     """
 
     def build(self, context: EvaluationContext) -> Evaluation:

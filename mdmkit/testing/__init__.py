@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mdmkit.testing.cases import Case, contract_cases
     from mdmkit.testing.checks import CHECKS, check_component
     from mdmkit.testing.errors import Contract, ContractError, ContractsError
+    from mdmkit.testing.evaluation import evaluation_context
     from mdmkit.testing.facts import (
         HashDenoiser,
         UniformDenoiser,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
         check_corpus,
         check_evaluator,
         check_tracker,
-        evaluation_context,
     )
     from mdmkit.testing.weightings import check_loss_weighting
 
@@ -104,7 +104,7 @@ _HOME = {
     "check_time_sampler": "noise",
     "check_tracker": "surroundings",
     "contract_cases": "cases",
-    "evaluation_context": "surroundings",
+    "evaluation_context": "evaluation",
     "objective_context": "facts",
     "random_batch": "facts",
     "randomize": "networks",

@@ -9,32 +9,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, get_args
 
-import torch
-from attrs import evolve, frozen
-from torch import Tensor
-
-from mdmkit.draws import StepDraws
 from mdmkit.errors import DataError
-from mdmkit.generation import LiveGenerate
 from mdmkit.protocols import (
-    BlockSource,
     Corpus,
-    Denoiser,
+    Evaluation,
     EvaluationContext,
     Evaluator,
-    OtherRun,
     RunInfo,
     Split,
     Tracker,
 )
 from mdmkit.testing.errors import Contract
-from mdmkit.testing.facts import VOCAB, HashDenoiser, objective_context, random_batch
-from mdmkit.values import Batch, Measurement, Metrics, Vocabulary
-
-T = TypeVar("T")
-_LENGTH = 12
+from mdmkit.testing.evaluation import evaluation_context
+from mdmkit.values import HeatMap, Measurement, Metrics, Picture
 
 
 def check_corpus(
@@ -136,6 +125,7 @@ def _check_evaluation(
             evaluation.update(index)
             index += 1
         found.append(dict(evaluation.compute()))
+        _require_pictures(contract, evaluation)
         _require_json(contract, "provenance", evaluation.provenance)
     contract.require(found[0], "there is at least one number", "none")
     for name, number in found[0].items():
@@ -148,6 +138,17 @@ def _check_evaluation(
     contract.require(
         found[0] == found[1], "the same seed gives the same numbers", f"{found[0]}, then {found[1]}"
     )
+
+
+def _require_pictures(contract: Contract, evaluation: Evaluation) -> None:
+    clause = "pictures() gives names and pictures (mdmkit.values.Picture or HeatMap)"
+    try:
+        drawn = dict(getattr(evaluation, "pictures", dict)())
+    except (TypeError, ValueError) as error:
+        contract.require(False, clause, str(error))
+        return
+    right = all(isinstance(k, str) and isinstance(p, Picture | HeatMap) for k, p in drawn.items())
+    contract.require(right, clause, repr(drawn))
 
 
 def check_tracker(
@@ -198,117 +199,3 @@ def _require_json(contract: Contract, name: str, value: Mapping[str, Any]) -> No
         json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError) as error:
         contract.require(False, clause, str(error))
-
-
-@frozen
-class _RandomBlocks:
-    """A block source of random text."""
-
-    batches: Batch
-
-    def __len__(self) -> int:
-        return len(self.batches.tokens)
-
-    def batch(self, rows: Tensor) -> Batch:
-        real = self.batches.real
-        return Batch(
-            tokens=self.batches.tokens[rows], real=None if real is None else real[rows], rows=rows
-        )
-
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        return {"source": "random tokens", "blocks": len(self)}
-
-
-@frozen
-class _RandomDocuments(_RandomBlocks):
-    """The same, of documents that are three blocks long."""
-
-    def documents(self, rows: Tensor) -> Tensor:
-        return rows // 3
-
-
-@frozen
-class _LetterTokenizer:
-    """Ids as letters: a tokenizer that needs no training."""
-
-    vocab: Vocabulary = VOCAB
-    fingerprint: str = "0" * 64
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        size = self.vocab.size - 1
-        return [[ord(letter) % size for letter in text] for text in texts]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return "".join(chr(ord("a") + i) for i in ids)
-
-
-def evaluation_context(
-    rank: int = 0, world_size: int = 1, *, documents: bool = True
-) -> EvaluationContext:
-    """A small random network on random text, masked diffusion, without processes.
-
-    Whatever other run it is asked for, the same network comes, as one that predicts the next token.
-
-    Args:
-        rank, world_size: this process, and how many there are said to be.
-        documents: whether the block source knows which document a block begins in.
-    """
-    from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion
-    from mdmkit.builtin.samplers.ancestral import Ancestral
-
-    denoiser = HashDenoiser(VOCAB.size, length=_LENGTH)
-
-    def call(function: Callable[[Denoiser], T]) -> T:
-        with torch.no_grad():
-            result = function(cast("Denoiser", denoiser))
-        parts = result if isinstance(result, tuple) else (result,)
-        Contract("an evaluator's function of the denoiser").require(
-            all(isinstance(part, torch.Tensor) for part in parts),
-            "context.call is given a function that returns a tensor or a tuple of tensors, or a "
-            "sharded network would not see them",
-            f"{type(result).__name__}",
-        )
-        return result
-
-    def draws(seed: int, step: int, rows: Tensor, global_rows: int) -> StepDraws:
-        return StepDraws(seed=seed, step=step, rows=rows, global_rows=global_rows)
-
-    def open_run(run: str) -> OtherRun:
-        return OtherRun(
-            call=call,
-            objective=Autoregressive().build(parts),
-            tokenizer=_LetterTokenizer(),
-            prediction="next_token",
-            length=_LENGTH,
-            provenance={"run": {"name": run}},
-        )
-
-    def blocks(split: Split) -> BlockSource:
-        source = _RandomDocuments if documents else _RandomBlocks
-        return source(random_batch(10, _LENGTH, seed=len(split)))
-
-    parts = evolve(objective_context(), length=_LENGTH)
-    return EvaluationContext(
-        call=call,
-        objective=MaskedDiffusion().build(parts),
-        prediction="masked",
-        noise_schedule=parts.noise_schedule,
-        tokenizer=_LetterTokenizer(),
-        sampler=Ancestral(steps=4),
-        blocks=blocks,
-        draws=draws,
-        generate=LiveGenerate(
-            call=call,
-            vocab=VOCAB,
-            noise_schedule=parts.noise_schedule,
-            length=_LENGTH,
-            device=torch.device("cpu"),
-        ),
-        batch_size=4,
-        length=_LENGTH,
-        device=torch.device("cpu"),
-        rank=rank,
-        world_size=world_size,
-        open_run=open_run,
-    )

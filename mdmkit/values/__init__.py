@@ -6,6 +6,7 @@ for fully masked text.
 
 from mdmkit.values.noised import Loss, MixedNoised, Noised, NoisedRows
 from mdmkit.values.numbers import BlockTable, Bound, Generation, Measurement, Metrics
+from mdmkit.values.pictures import HeatMap, Line, Picture, picture_from_json
 from mdmkit.values.text import Attention, Batch, Vocabulary
 
 __all__ = [
@@ -14,11 +15,15 @@ __all__ = [
     "BlockTable",
     "Bound",
     "Generation",
+    "HeatMap",
+    "Line",
     "Loss",
     "Measurement",
     "Metrics",
     "MixedNoised",
     "Noised",
     "NoisedRows",
+    "Picture",
     "Vocabulary",
+    "picture_from_json",
 ]

@@ -22,7 +22,7 @@ import torch, torch.distributed as dist
 torch.set_num_threads(1)
 from mdmkit.builtin.evaluators import Nelbo
 from mdmkit.evaluation.driver import run_evaluation
-from mdmkit.testing.surroundings import evaluation_context
+from mdmkit.testing import evaluation_context
 
 rank, size, place = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 if size > 1:

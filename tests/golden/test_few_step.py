@@ -22,7 +22,7 @@ from mdmkit.builtin.evaluators.step_counts import (
 )
 from mdmkit.builtin.schedules import Cosine, Linear
 from mdmkit.evaluation.driver import run_evaluation
-from mdmkit.testing.surroundings import evaluation_context
+from mdmkit.testing import evaluation_context
 from mdmkit.values import Batch, Vocabulary
 
 LENGTH, MASK = 4, 2

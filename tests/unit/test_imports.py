@@ -75,7 +75,7 @@ KNOWS_BUILTINS = {
     "evaluation/evaluate.py",  # validation is the NELBO, whatever a recipe says
     "testing/facts.py",  # the contract checks need surroundings for the component under test
     "testing/samplers.py",
-    "testing/surroundings.py",
+    "testing/evaluation.py",
 }
 PUBLIC = {
     "", "protocols", "values", "options", "errors", "hookspecs", "diffusion", "head", "choosing",

@@ -46,8 +46,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     ),
     "sampler": ("Sampler", "SamplerContext", "NetworkLogits", "Prediction", "Generation"),
     "evaluator": (
-        *("Evaluator", "Evaluation", "EvaluationContext", "NetworkCall", "GenerateCall"),
-        *("BlockSource", "Measurement"),
+        *("Evaluator", "Evaluation", "EvaluationContext", "NetworkCall", "GradientCall"),
+        *("GenerateCall", "BlockSource", "Measurement", "Subject", "Picture", "Line", "HeatMap"),
     ),
     "corpus": ("Corpus", "Split"),
     "tracker": ("Tracker", "Tracking", "RunInfo", "Metrics"),

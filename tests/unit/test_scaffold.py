@@ -23,7 +23,7 @@ from mdmkit.plugins import load_catalogue
 from mdmkit.scaffold import plugin as scaffold
 from mdmkit.scaffold.names import KINDS, Names, chosen_names, refuse_twin
 from mdmkit.scaffold.plugin import placeholders, plugin_files, template, write_folder
-from mdmkit.testing.surroundings import evaluation_context
+from mdmkit.testing import evaluation_context
 
 ROOT = Path(__file__).resolve().parents[2]
 

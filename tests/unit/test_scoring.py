@@ -25,9 +25,8 @@ from mdmkit.scoring import (
     windows,
 )
 from mdmkit.scoring.greedy import Greedy
-from mdmkit.testing import objective_context
+from mdmkit.testing import evaluation_context, objective_context
 from mdmkit.testing.facts import VOCAB, HashDenoiser
-from mdmkit.testing.surroundings import evaluation_context
 
 LENGTH = 16
 NETWORK = HashDenoiser(VOCAB.size, length=2 * LENGTH).double()

@@ -12,8 +12,7 @@ from torch import Tensor
 
 import mdmkit
 from mdmkit.protocols import EvaluationContext
-from mdmkit.testing import ContractError, check_all, check_evaluator
-from mdmkit.testing.surroundings import evaluation_context
+from mdmkit.testing import ContractError, check_all, check_evaluator, evaluation_context
 
 plugin = pytest.importorskip(
     "mdmkit_masked_accuracy", reason="not installed: pip install -e plugins/mdmkit-masked-accuracy"

@@ -23,9 +23,8 @@ from mdmkit.protocols import Denoiser, EvaluationContext
 from mdmkit.scoring.greedy import Greedy
 from mdmkit.scoring.masks import QuestionDraws, all_masks
 from mdmkit.scoring.questions import Option, Question, encode
-from mdmkit.testing import objective_context
+from mdmkit.testing import evaluation_context, objective_context
 from mdmkit.testing.facts import VOCAB, HashDenoiser, UniformDenoiser, cross_entropies
-from mdmkit.testing.surroundings import evaluation_context
 from mdmkit.values import Attention
 
 LENGTH = 16

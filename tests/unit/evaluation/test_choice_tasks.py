@@ -12,7 +12,7 @@ from mdmkit.builtin.evaluators.choice.tasks import TASKS, without_headers
 from mdmkit.data.rows import read_rows
 from mdmkit.errors import DataError
 from mdmkit.scoring.questions import Question
-from mdmkit.testing.surroundings import evaluation_context
+from mdmkit.testing import evaluation_context
 
 ARC = {
     "id": "1",
