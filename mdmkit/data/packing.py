@@ -202,7 +202,7 @@ class Rearranged:
         if "document_ids" in self.needs:
             raise invalid("a document cannot be kept to itself where its tokens are moved", "of")
         if (self.order == "strided") != (self.stride is not None):
-            raise invalid("is for the order strided, which needs it", "stride")
+            raise ValueError('stride is for order = "strided", which needs it')
 
     @property
     def needs(self) -> frozenset[str]:
@@ -238,7 +238,7 @@ class Thinned(Packed):
     of its stretch's.
     """
 
-    stride: int = option(ge=2, doc="s")
+    stride: int = option(4, ge=2, doc="s")
 
     def cut(self, store: TokenStore, length: int, vocab: Vocabulary) -> Cut:  # noqa: ARG002 - the contract
         """Blocks of `length` tokens."""

@@ -210,7 +210,7 @@ def _check_no_leak(subject: Subject) -> None:
         early = causal[:, None] & _up_to(i, noised)
         subject.contract.require(
             torch.equal(seen[early], noised.inputs[early]),
-            "the token to predict at i is not in the input up to where it is predicted",
+            "the token to predict at i is not in the input at positions <= i, or up to its query",
             f"inputs up to position {i} change with token {i}",
         )
 
