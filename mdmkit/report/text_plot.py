@@ -60,7 +60,7 @@ def plot_lines(
 
     for point in points:
         canvas.bar(*(place(point.step, point.value + sign * point.stderr) for sign in (-1, 1)))
-    for before, after in pairwise(points):
+    for before, after in pairwise([points[0], *points]):
         canvas.line(place(before.step, before.value), place(after.step, after.value))
     return _framed(canvas.lines(), (low, high), (first, last), ascii_only)
 
