@@ -144,4 +144,5 @@ def _compositions(total: int, parts: int) -> NDArray[np.int64]:
     """All ways to write `total` as a sum of so many numbers >= 0, in order: ``[ways, parts]``."""
     free = np.indices((total + 1,) * (parts - 1)).reshape(parts - 1, (total + 1) ** (parts - 1)).T
     last = total - free.sum(-1, keepdims=True)  # [(total + 1)^(parts - 1), 1]
-    return np.hstack([free, last])[last[:, 0] >= 0]
+    found: NDArray[np.int64] = np.hstack([free, last])[last[:, 0] >= 0]
+    return found

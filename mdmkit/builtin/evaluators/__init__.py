@@ -73,6 +73,8 @@ def contract_examples(directory: Path) -> Iterator[Any]:
     yield MultipleChoice(task="piqa", path=str(questions))
     yield MultipleChoice(task="piqa", path=str(questions), questions=5, draws=4, bos=True)
     yield FewStep(blocks=0, points=3, steps=(2,), direct=(1, 3))
+    yield LossByMaskRatio(blocks=5, points=3)
+    yield Gradient(batches=3, rows=4, reference=1, bins=2)
     yield LastWord(path=str(passages))
     yield LastWord(path=str(passages), enumerate=0, questions=3)
     judge = Judge(run="judge")

@@ -56,7 +56,7 @@ class Gradient:
     split: Split = option("train", doc="which split: train, validation or test")
     batches: int = option(16, ge=3, doc="independent batches of each training")
     rows: int = option(32, ge=2, doc="sequences of a batch, their times stratified")
-    reference: int = option(3, ge=1, doc="times as many sequences for the NELBO's gradient")
+    reference: int = option(6, ge=1, doc="times as many sequences for the NELBO's gradient")
     bins: int = option(8, ge=1, doc="ranges of t, of equal width")
     width: float = option(0.1, gt=0, le=1000, doc="of the bell, around t = 0.5")
 

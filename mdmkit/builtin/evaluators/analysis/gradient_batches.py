@@ -9,7 +9,7 @@ from torch import Tensor
 from mdmkit.builtin.evaluators.analysis.layer_groups import LayerGroups
 from mdmkit.builtin.evaluators.analysis.training_methods import Method
 from mdmkit.draws import derive_seed
-from mdmkit.protocols import BlockSource, Denoiser, EvaluationContext, GradientCall
+from mdmkit.protocols import BlockSource, Denoiser, EvaluationContext, GradientCall, Objective
 from mdmkit.values import Noised
 
 
@@ -78,21 +78,28 @@ class Batches:
     def _part(self, method: Method, noised: Noised, rows: Tensor) -> tuple[list[Tensor], float]:
         """The gradient of the loss of some rows, and that loss; some rows at a time."""
         total, loss = [torch.zeros(size) for size in self.groups.sizes], 0.0
-        for some in rows.split(self.context.batch_size):
+        for some in torch.split(rows, self.context.batch_size):
             part = of_rows(noised, some)
             if not part.in_loss.any():
                 continue
-            here, values = part.to(self.context.device), []
-
-            def share(denoiser: Denoiser, here: Noised = here, values: list = values) -> Tensor:
-                value = method.objective.loss(denoiser, here).total / float(here.denominator)
-                values.append(value.detach())
-                return value
-
+            share = _Share(method.objective, part.to(self.context.device))
             found = self.groups.flat(self.gradient(share))
             total = [one + other for one, other in zip(total, found, strict=True)]
-            loss += float(values[0])
+            loss += share.value
         return total, loss
+
+
+class _Share:
+    """The loss of some rows of a batch; it remembers what it was when it was differentiated."""
+
+    def __init__(self, objective: Objective, noised: Noised) -> None:
+        self.objective, self.noised, self.value = objective, noised, 0.0
+
+    def __call__(self, denoiser: Denoiser) -> Tensor:
+        total = self.objective.loss(denoiser, self.noised).total
+        loss = total / float(self.noised.denominator)
+        self.value = float(loss.detach())
+        return loss
 
 
 def of_rows(noised: Noised, rows: Tensor) -> Noised:

@@ -42,9 +42,9 @@ class LayerGroups:
 
 
 def layer_groups(context: EvaluationContext, gradient: GradientCall) -> LayerGroups:
-    """The groups of the network: what its ``blocks`` hold, what ``unembed`` reads, and the rest.
+    """The groups of the network: its ``blocks``, and what is registered before and after them.
 
-    A tied embedding is read by ``unembed``, so it goes with the head.
+    An embedding that is tied is read by ``unembed``, and goes with the head.
     """
     tokens = torch.full((1, context.length), context.tokenizer.vocab.mask_id).to(context.device)
     time = torch.full((1,), 0.5, device=context.device)
@@ -53,14 +53,21 @@ def layer_groups(context: EvaluationContext, gradient: GradientCall) -> LayerGro
     def logits(denoiser: Denoiser) -> Tensor:
         blocks[:] = _names_by_block(denoiser)
         h = denoiser(tokens, t=time, attention=Attention())
-        return denoiser.unembed(h.detach()).float().sum()
+        # the second term keeps a graph where `unembed` has no parameters
+        return denoiser.unembed(h.detach()).float().sum() + 0 * h.float().sum()
 
     found = gradient(logits)
+    read = {name for name, part in found.items() if part.any()}
     inside = set().union(*blocks)
-    read = {name for name, part in found.items() if part.any()} - inside
-    rest = found.keys() - read - inside
-    groups = {"embedding": rest, **_of_blocks(blocks)}
-    groups["head" if rest else "embedding and head"] = read
+    places = [place for place, name in enumerate(found) if name in inside]
+    first = min(places, default=len(found))
+    before = set(list(found)[:first]) - read - inside
+    tied = bool(read & set(list(found)[:first])) and bool(inside)
+    groups = {
+        "input" if tied else "embedding": before,
+        **_of_blocks(blocks),
+        "embedding and head" if tied else "head": found.keys() - before - inside,
+    }
     parameters = {
         group: tuple(name for name in found if name in members)
         for group, members in groups.items()

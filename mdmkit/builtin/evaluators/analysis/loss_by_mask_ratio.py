@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -183,10 +184,9 @@ class LiveLossByMaskRatio:
         h, tokens = self._found()
         require_measured("loss_by_mask_ratio", self.options.split, h, tokens)
         numbers = {
-            f"h_{ratio:g}": self._at(h, tokens, lambda n, ratio=ratio: [max(ratio * n, 1.0)])
-            for ratio in RATIOS
+            f"h_{ratio:g}": self._at(h, tokens, partial(_count_at, ratio)) for ratio in RATIOS
         }
-        mean = numbers["h_mean"] = self._at(h, tokens, lambda n: range(1, n + 1))
+        mean = numbers["h_mean"] = self._at(h, tokens, _every_count)
         length = self.context.length
         true = self._true(range(1, length + 1))
         if true is not None:
@@ -260,6 +260,14 @@ class LiveLossByMaskRatio:
         }
 
 
+def _count_at(ratio: float, length: int) -> list[float]:
+    return [max(ratio * length, 1.0)]
+
+
+def _every_count(length: int) -> range:
+    return range(1, length + 1)
+
+
 def unigram_entropy(source: BlockSource, vocab_size: int) -> float:
     """The entropy of the tokens of a split by themselves, in nats, from their counts.
 
@@ -269,7 +277,7 @@ def unigram_entropy(source: BlockSource, vocab_size: int) -> float:
     """
     length = source.batch(torch.arange(1)).tokens.shape[1]
     rows, counts = evenly_spaced(len(source), _COUNTED_TOKENS // length), torch.zeros(vocab_size)
-    for some in rows.split(_COUNTED_ROWS):
+    for some in torch.split(rows, _COUNTED_ROWS):
         batch = source.batch(some)
         counts += torch.bincount(batch.tokens[batch.scored()], minlength=vocab_size)
     shares = counts.double() / counts.sum().clamp(min=1)
