@@ -142,11 +142,11 @@ def _pair_map(table: LookTable, looks: Looks, masked: str) -> HeatMap:
 
 
 def _distance_lines(table: LookTable, looks: Looks, masked: str) -> Picture:
-    far = looks.distances[-1]
+    near, far = looks.distances[0], looks.distances[-1]
     ways = {
         "both at this distance": lambda d: (d, d),
-        "left, the right one at 1": lambda d: (d, 1),
-        "right, the left one at 1": lambda d: (1, d),
+        f"left, the right one at {near}": lambda d: (d, near),
+        f"right, the left one at {near}": lambda d: (near, d),
         f"left, the right one at {far}": lambda d: (d, far),
         f"right, the left one at {far}": lambda d: (far, d),
     }
