@@ -185,6 +185,15 @@ def test_independent_tokens_share_nothing() -> None:
     assert "slope" not in found.measurements
 
 
+def test_the_bias_of_many_types_and_few_pairs_is_subtracted() -> None:
+    tokens = torch.randint(STATES, (80, 12), generator=torch.Generator().manual_seed(3))
+    tokens = tokens * 7 + torch.randint(7, (80, 12), generator=torch.Generator().manual_seed(4))
+    found = measured(MutualInformation(blocks=0, distances=(1,)), tokens)
+    number = found.measurements["mutual_information_1"]
+    assert found.provenance["subtracted"][0] > 0.15  # (21 - 1)^2 / (2 * 880), and more
+    assert abs(number.value) < 3.5 * number.stderr < 0.08
+
+
 def test_blocks_of_two_kinds_share_what_they_are_about() -> None:
     source = torch.Generator().manual_seed(2)
     kinds = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]], dtype=torch.float64)

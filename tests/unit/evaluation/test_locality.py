@@ -105,6 +105,16 @@ def test_masks_stay_in_the_document_and_padding_is_masked_only_if_it_is_seen():
     assert seen.masks([Look()])[:, 10:].double().mean() == pytest.approx(0.5, abs=0.02)
 
 
+def test_targets_are_where_there_is_room_and_keep_their_noise_in_every_look():
+    live = Locality(blocks=0, distances=(1,), radii=(2,), targets=30).build(evaluation_context())
+    batch = live.source.batch(live.blocks[:1].expand(60))
+    found = live._scene(batch, torch.arange(30).repeat(2))
+    assert set(found.target.tolist()) == set(range(2, 10))
+    assert torch.equal(found.target[:30], found.target[30:])
+    assert torch.equal(found.noise[:30], found.noise[30:])
+    assert len(found.noise.unique(dim=0)) == 30
+
+
 def test_looks_are_taken_once_and_only_as_far_as_they_reach():
     looks = Looks.within(4, (4, 1, 9), (2, 3, 5))
     assert (looks.distances, looks.radii) == ((1, 4), (2, 3))
