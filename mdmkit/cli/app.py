@@ -12,6 +12,7 @@ import typer
 
 import mdmkit
 from mdmkit.cli import (
+    analyze,
     bench,
     check,
     compare,
@@ -19,18 +20,25 @@ from mdmkit.cli import (
     plan,
     plugins,
     recipes,
+    report,
     run,
+    runs,
     sample,
     schema,
     show,
+    watch,
 )
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
     run,
+    watch,
+    runs,
     evaluation,
     sample,
+    analyze,
     compare,
+    report,
     bench,
     data,
     check,

@@ -24,7 +24,7 @@ Rows = Sequence[Sequence[str]]
 
 def print_comparison(console: Console, found: Comparison) -> None:
     """Everything that was found, as tables under titles."""
-    for number, (title, rows) in enumerate(_tables(found)):
+    for number, (title, rows) in enumerate(comparison_tables(found)):
         if number:
             console.print()
         console.print(Text(title, "bold"), soft_wrap=True, highlight=False)
@@ -32,7 +32,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
             console.print(Text(_INDENT + line), soft_wrap=True, highlight=False)
 
 
-def _tables(found: Comparison) -> Iterator[tuple[str, Rows]]:
+def comparison_tables(found: Comparison) -> Iterator[tuple[str, Rows]]:
     """A title and the rows under it, the first of them a header."""
     yield _circumstances(found), []
     yield "validation NELBO, nats per token", _nelbo(found)

@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mdmkit.builtin.evaluators.analysis.context import ContextAllocation
-from mdmkit.builtin.evaluators.analysis.locality import Locality
-from mdmkit.builtin.evaluators.analysis.mutual_information import MutualInformation
+from mdmkit.builtin.evaluators.analysis import (
+    ContextAllocation,
+    Gradient,
+    Locality,
+    LossByMaskRatio,
+    MutualInformation,
+)
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
 from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.few_step import FewStep
@@ -23,8 +27,10 @@ __all__ = [
     "Duel",
     "FewStep",
     "GenerativePerplexity",
+    "Gradient",
     "LastWord",
     "Locality",
+    "LossByMaskRatio",
     "Mauve",
     "MultipleChoice",
     "MutualInformation",
@@ -47,6 +53,8 @@ def mdmkit_evaluators() -> Mapping[str, type]:
         "locality": Locality,
         "mutual_information": MutualInformation,
         "context": ContextAllocation,
+        "loss_by_mask_ratio": LossByMaskRatio,
+        "gradient": Gradient,
     }
 
 

@@ -1,0 +1,148 @@
+"""Generated text, and a player that shows how it was unmasked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mdmkit.report.page.analyses import OUTCOME
+from mdmkit.report.page.markup import Markup, data, details, joined, missing, paragraph, tag
+from mdmkit.report.page.plots import thinned
+from mdmkit.report.page.reading import ReportedRun, Tell
+
+_MOST_LOGS, _MOST_TEXTS = 6, 4
+_LARGEST = 2_000_000
+"""Characters of all samples together; what is beyond is left out, and said."""
+_SPEEDS = {"1": "slow", "4": "normal", "12": "fast", "40": "very fast"}
+"""States a second."""
+
+
+def samples(runs: Sequence[ReportedRun], tell: Tell) -> Markup:
+    """The player, and the texts for where no script runs."""
+    found, left = [], _LARGEST
+    cut = 0
+    for sample in _all(runs, tell):
+        size = len(json.dumps(sample["states"])) + len(sample["text"])
+        if size > left:
+            cut += 1
+            continue
+        left -= size
+        found.append(sample)
+    place = runs[0].directory.name
+    if not found:
+        what = "No samples with their steps are kept with these runs."
+        return missing(what, "mdmkit run recipe.toml", f"mdmkit sample {place}")
+    parts = [_player(found), _texts(found)]
+    if cut:
+        parts.append(paragraph(f"{cut} samples are left out to keep the page small.", class_="note"))
+    return joined(*parts, data(found, id="samples-data"))
+
+
+def _all(runs: Sequence[ReportedRun], tell: Tell) -> Iterator[dict[str, Any]]:
+    """The last step of every run first, so that a cut takes the earlier ones."""
+    for run in runs:
+        names = sorted(run.samples)
+        chosen = [names[place] for place in thinned(len(names), _MOST_LOGS)]
+        for name in reversed(chosen):
+            try:
+                yield from _of_log(run, run.samples[name])
+            except OUTCOME as error:
+                tell(
+                    f"{run.directory / 'samples' / name}.json: is not what a run writes "
+                    f"({type(error).__name__}: {error}); the report goes on without it"
+                )
+
+
+def _of_log(run: ReportedRun, plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    step, sampler = int(plain["step"]), plain["sampler"]
+    for number, sample in enumerate(plain["samples"][:_MOST_TEXTS], start=1):
+        length = int(sample["length"])
+        if not 0 < length <= 65536:
+            raise ValueError(f"a sample of {length} tokens")
+        yield {
+            "label": f"{run.label}, step {step:,}, sample {number}",
+            "made": f"{sampler.get('use', 'sampler')}, seed {plain.get('seed')}"
+            f"{', averaged weights' if plain.get('ema') else ''}",
+            "text": str(sample["text"]),
+            "length": length,
+            "calls": [int(calls) for calls in sample["network_evaluations"]],
+            "states": [[_change(one, length) for one in state] for state in sample["states"]],
+        }
+
+
+def _change(change: Sequence[Any], length: int) -> list[int | str | None]:
+    position, piece = change
+    if not (type(position) is int and 0 <= position < length):
+        raise ValueError(f"a change at {position} of {length} tokens")
+    return [position, None if piece is None else str(piece)]
+
+
+def _player(found: Sequence[Mapping[str, Any]]) -> Markup:
+    options = [tag("option", s["label"], value=n) for n, s in enumerate(found)]
+    speeds = [
+        tag("option", words, value=rate, selected=words == "normal")
+        for rate, words in _SPEEDS.items()
+    ]
+    last = len(found[0]["states"])
+    buttons = [
+        tag("button", symbol, type="button", data_player=name, aria_label=words)
+        for name, symbol, words in (
+            ("start", "⏮", "To the start"),
+            ("back", "◀", "A state back"),
+            ("play", "Play", "Play"),
+            ("forward", "▶", "A state forward"),
+            ("end", "⏭", "To the end"),
+        )
+    ]
+    chosen = tag(
+        "span",
+        tag("label", "Sample", for_="player-sample"),
+        tag("select", *options, id="player-sample", data_player="sample", autocomplete="off"),
+        class_="choice",
+    )
+    slider = tag(
+        "span",
+        tag("label", "State", for_="player-state"),
+        tag("input", type="range", id="player-state", min=0, max=last, step=1, value=last,
+            data_player="state", autocomplete="off"),
+        class_="choice slider wide",
+    )  # fmt: skip
+    speed = tag(
+        "span",
+        tag("label", "Speed", for_="player-speed"),
+        tag("select", *speeds, id="player-speed", data_player="speed", autocomplete="off"),
+        class_="choice",
+    )
+    canvas = tag(
+        "div", class_="canvas", id="player-canvas", tabindex="0", role="group",
+        aria_label="The text as it is unmasked", aria_describedby="player-keys",
+    )  # fmt: skip
+    keys = tag(
+        "p",
+        "Keys, with the text in focus: ← and → for a state back and forward, Home and End, space "
+        "to play or pause. Blocks are masks; marked tokens are new in this state.",
+        class_="note",
+        id="player-keys",
+    )
+    return tag(
+        "div",
+        tag("div", chosen, speed, class_="controls"),
+        canvas,
+        tag("p", class_="status", id="player-status", aria_live="polite"),
+        tag("div", tag("div", *buttons, class_="buttons"), slider, class_="controls"),
+        keys,
+        class_="player live",
+        id="player",
+    )
+
+
+def _texts(found: Sequence[Mapping[str, Any]]) -> Markup:
+    told = [
+        joined(
+            paragraph(f"{sample['label']} ({sample['made']})", class_="of"),
+            tag("pre", sample["text"], class_="text", tabindex="0"),
+        )
+        for sample in found
+    ]
+    return details("The finished texts", *told)

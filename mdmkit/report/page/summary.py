@@ -1,0 +1,151 @@
+"""The head of a report: which runs, and the numbers that one looks for first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from mdmkit.report.numbers import duration, rate, with_error
+from mdmkit.report.page.markup import Markup, joined, paragraph, table, tag
+from mdmkit.report.page.plots import finite
+from mdmkit.report.page.reading import ReportedRun
+from mdmkit.values import Measurement
+
+NELBO, ERROR = "val/nelbo_per_token", "val/nelbo_per_token_stderr"
+_AS_CARDS = 4
+
+
+@frozen
+class Point:
+    """A validation: the step, and nats per token with their standard error."""
+
+    step: int
+    nelbo: float
+    stderr: float
+
+
+def validation_points(run: ReportedRun) -> list[Point]:
+    """The validations of a run by rising step, from its metrics."""
+    found = {}
+    for line in run.lines:
+        nelbo = finite(line.get(NELBO))
+        if nelbo is not None:
+            found[line["step"]] = Point(line["step"], nelbo, finite(line.get(ERROR)) or 0.0)
+    return [found[step] for step in sorted(found)]
+
+
+def parameters(run: ReportedRun) -> int | None:
+    """How many numbers its exported weights have; None where there are none."""
+    from safetensors import SafetensorError, safe_open
+
+    path = run.directory / "model.safetensors"
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "np") as file:
+            names = file.keys()
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError):
+        return None
+
+
+def summary(runs: Sequence[ReportedRun]) -> Markup:
+    """A sentence, and the key numbers of each run."""
+    if len(runs) > _AS_CARDS:
+        return joined(_sentence(runs), _as_table(runs))
+    return joined(_sentence(runs), tag("div", *map(_card, runs), class_="cards"))
+
+
+def _sentence(runs: Sequence[ReportedRun]) -> Markup:
+    corpora = {run.recipe.get("data", {}).get("corpus", {}).get("use") for run in runs}
+    kinds = {run.value("objective", "use") for run in runs}
+    many = "One run" if len(runs) == 1 else f"{len(runs)} runs"
+    trained = ", ".join(sorted(str(kind).replace("_", " ") for kind in kinds if kind))
+    text = f"{many} of {trained}" if trained else many
+    known = sorted(str(corpus) for corpus in corpora if corpus)
+    if known:
+        text += f" on {', '.join(known)}"
+    done = sum(_finished(run) for run in runs)
+    text += ". " + (
+        "Every run is finished." if done == len(runs) and done > 1
+        else "It is finished." if done == len(runs)
+        else f"{done} of {len(runs)} are finished." if len(runs) > 1
+        else f"It stands at step {runs[0].step}."
+    )  # fmt: skip
+    last = " NELBO is the bound that masked diffusion optimises on −log p, in nats per token: lower is better."
+    return paragraph(text + last, class_="lead")
+
+
+def _finished(run: ReportedRun) -> bool:
+    steps = run.value("train", "steps")
+    return isinstance(steps, int) and run.step >= steps
+
+
+def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
+    points = validation_points(run)
+    if points:
+        best = min(points, key=lambda point: point.nelbo)
+        yield "best", f"{_nelbo(best)} at step {best.step:,}"
+    steps = run.value("train", "steps")
+    yield "steps", f"{run.step:,}" + (f" of {steps:,}" if isinstance(steps, int) else "")
+    costs = {axis: values[0] for axis, values in run.across([run.step]).items()}
+    if "tokens" in costs:
+        yield "tokens", rate(costs["tokens"])
+    if "seconds" in costs:
+        yield "time", duration(costs["seconds"])
+    count = parameters(run)
+    yield "parameters", "not known: no weights exported yet" if count is None else rate(count)
+    yield "seed", str(run.value("run", "seed") if run.recipe else "not known")
+
+
+def _nelbo(point: Point) -> str:
+    return with_error(Measurement(value=point.nelbo, stderr=point.stderr))
+
+
+def _card(run: ReportedRun) -> Markup:
+    points = validation_points(run)
+    number = (
+        tag(
+            "p",
+            tag("span", f"{points[-1].nelbo:.3f}", class_="big"),
+            tag("span", f" ± {points[-1].stderr:.3f} nats per token", class_="unit"),
+            class_="key",
+        )
+        if points
+        else paragraph("no validation yet", class_="key none")
+    )
+    said = f"validation NELBO at step {points[-1].step:,}" if points else ""
+    facts = [tag("div", tag("dt", name), tag("dd", value)) for name, value in _facts(run)]
+    return tag(
+        "article",
+        tag("h3", swatch(run.number), run.label),
+        number,
+        paragraph(said, class_="of") if said else None,
+        tag("dl", *facts),
+        class_="card",
+    )
+
+
+def _as_table(runs: Sequence[ReportedRun]) -> Markup:
+    rows = []
+    names = list(dict.fromkeys(name for run in runs for name, _ in _facts(run)))
+    for run in runs:
+        points, facts = validation_points(run), dict(_facts(run))
+        last = f"{_nelbo(points[-1])}" if points else "–"
+        label = joined(swatch(run.number), run.label)
+        rows.append([label, last, *(facts.get(name, "–") for name in names)])
+    header = ["run", "validation NELBO, last", *names]
+    return table(header, rows, caption="The runs in short")
+
+
+def swatch(number: int) -> Markup:
+    """The colour of a run, beside its name."""
+    return tag("span", class_=f"swatch colour-{number % 7}", aria_hidden="true")
+
+
+def shown_path(directory: Path) -> str:
+    """A run as one types it."""
+    return directory.name
