@@ -191,7 +191,7 @@ def test_the_bias_of_many_types_and_few_pairs_is_subtracted() -> None:
     found = measured(MutualInformation(blocks=0, distances=(1,)), tokens)
     number = found.measurements["mutual_information_1"]
     assert found.provenance["subtracted"][0] > 0.15  # (21 - 1)^2 / (2 * 880), and more
-    assert abs(number.value) < 3.5 * number.stderr < 0.08
+    assert abs(number.value) < 3.5 * number.stderr < 0.15
 
 
 def test_blocks_of_two_kinds_share_what_they_are_about() -> None:
