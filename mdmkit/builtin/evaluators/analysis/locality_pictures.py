@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -143,7 +143,7 @@ def _pair_map(table: LookTable, looks: Looks, masked: str) -> HeatMap:
 
 def _distance_lines(table: LookTable, looks: Looks, masked: str) -> Picture:
     near, far = looks.distances[0], looks.distances[-1]
-    ways = {
+    ways: Mapping[str, Callable[[int], tuple[int, int]]] = {
         "both at this distance": lambda d: (d, d),
         f"left, the right one at {near}": lambda d: (d, near),
         f"right, the left one at {near}": lambda d: (near, d),
