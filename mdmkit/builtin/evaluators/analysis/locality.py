@@ -89,7 +89,8 @@ class Locality:
             raise RecipeError(f"locality: {_WRONG_NETWORK}")
         source = context.blocks(self.split)
         blocks = blocks_to_measure(source, self.blocks, evaluator="locality", split=self.split)
-        room = torch.cat([rooms(source.batch(b), self.share).amax(-1) for b in blocks.split(_ROWS)])
+        parts = torch.split(blocks, _ROWS)
+        room = torch.cat([rooms(source.batch(part), self.share).amax(-1) for part in parts])
         reach = self._reach(room)
         blocks = blocks[room >= reach]
         looks = Looks.within(reach, self.distances, self.radii)

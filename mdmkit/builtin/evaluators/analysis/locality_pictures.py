@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -142,11 +142,11 @@ def _pair_map(table: LookTable, looks: Looks, masked: str) -> HeatMap:
 
 
 def _distance_lines(table: LookTable, looks: Looks, masked: str) -> Picture:
-    far = looks.distances[-1]
-    ways = {
+    near, far = looks.distances[0], looks.distances[-1]
+    ways: Mapping[str, Callable[[int], tuple[int, int]]] = {
         "both at this distance": lambda d: (d, d),
-        "left, the right one at 1": lambda d: (d, 1),
-        "right, the left one at 1": lambda d: (1, d),
+        f"left, the right one at {near}": lambda d: (d, near),
+        f"right, the left one at {near}": lambda d: (near, d),
         f"left, the right one at {far}": lambda d: (d, far),
         f"right, the left one at {far}": lambda d: (far, d),
     }

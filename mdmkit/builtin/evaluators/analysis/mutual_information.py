@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
@@ -92,6 +93,7 @@ class LiveMutualInformation:
         distances: those that are measured, rising.
         found: of each, with the same less each group of blocks.
         shuffled: ``[S]`` float64 for each distance: the estimates on tokens in random order.
+        pairs: how many there are at each.
     """
 
     options: MutualInformation
@@ -101,6 +103,7 @@ class LiveMutualInformation:
     distances: list[int]
     found: dict[int, Jackknife] = field(init=False, factory=dict)
     shuffled: dict[int, Tensor] = field(init=False, factory=dict)
+    pairs: dict[int, float] = field(init=False, factory=dict)
 
     def __len__(self) -> int:
         """One unit of work a distance."""
@@ -109,7 +112,9 @@ class LiveMutualInformation:
     def update(self, index: int) -> None:
         """Count the pairs at one distance, in the text and in random orders of it."""
         distance, text = self.distances[index], self._text
-        self.found[distance] = Jackknife.information(text.counts(distance, text.symbols))
+        counts = text.counts(distance, text.symbols)
+        self.found[distance] = Jackknife.information(counts)
+        self.pairs[distance] = max(float(counts.sum()), 1.0)
         plain = [text.counts(distance, order).sum(0) for order in self._orders]
         self.shuffled[distance] = mutual_information(torch.stack(plain))
 
@@ -187,7 +192,32 @@ class LiveMutualInformation:
     # -- what was found
 
     def _at(self, distance: int) -> Measurement:
-        return _less(self.found[distance], self.shuffled[distance])
+        return self._less_shuffled(self.found[distance], distance)
+
+    def _less_shuffled(self, found: Jackknife, distance: int) -> Measurement:
+        """An estimate less the mean of those on random orders.
+
+        Where tokens share next to nothing the jackknife sees no error, for the estimate is then
+        of second order in the counts: it has the spread that it has on random orders.
+        """
+        shuffled, spread = self.shuffled[distance], self._spread / self.pairs[distance]
+        draws = spread / len(shuffled) ** 0.5
+        return Measurement(
+            value=float(found.whole - shuffled.mean()),
+            stderr=math.hypot(float(found.stderr), spread, draws),
+            unit=_UNIT,
+            draws_stderr=draws,
+        )
+
+    @property
+    def _spread(self) -> float:
+        """The standard deviation of estimates on random orders, times the number of pairs.
+
+        It does not depend on the distance, and is pooled over all.
+        """
+        around = [(one - one.mean()) * self.pairs[d] for d, one in self.shuffled.items()]
+        freedom = sum(len(one) - 1 for one in around)
+        return float((torch.cat(around).square().sum() / freedom).sqrt())
 
     def _near(self) -> list[int]:
         """The distances from the first on at which there is surely more than composition."""
@@ -232,7 +262,7 @@ class LiveMutualInformation:
         text, first = self._text, self.distances[0]
         mixed = text.shuffled_within(self._generator("within"))
         found = Jackknife.information(text.counts(first, mixed))
-        return _less(found, self.shuffled[first])
+        return self._less_shuffled(found, first)
 
     # -- the text
 
@@ -253,14 +283,3 @@ class LiveMutualInformation:
 
     def _sample(self) -> Sample:
         return Sample.of(documents_of(self.source, self.blocks))
-
-
-def _less(found: Jackknife, shuffled: Tensor) -> Measurement:
-    """An estimate less the mean of those on random orders."""
-    draws = shuffled.std() / len(shuffled) ** 0.5
-    return Measurement(
-        value=float(found.whole - shuffled.mean()),
-        stderr=float((found.stderr**2 + draws**2).sqrt()),
-        unit=_UNIT,
-        draws_stderr=float(draws),
-    )

@@ -106,7 +106,8 @@ def contiguous_groups(units: Tensor, count: int) -> Tensor:
     sizes = torch.bincount(units)
     begins = sizes.cumsum(0) - sizes
     group = begins * count // len(units)
-    return torch.unique(group, return_inverse=True)[1][units]
+    number: Tensor = torch.unique(group, return_inverse=True)[1]
+    return number[units]
 
 
 def slope(distances: Tensor, values: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class SymbolText:
             groups: for the jackknife, at most.
         """
         tokens, within = [], []
-        for rows in blocks.split(_ROWS):
+        for rows in torch.split(blocks, _ROWS):
             batch = source.batch(rows)
             ids = torch.zeros_like(batch.tokens)
             if batch.document_ids is not None:
