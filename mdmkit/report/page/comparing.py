@@ -21,7 +21,7 @@ def comparison(runs: Sequence[ReportedRun], tell: Tell) -> Markup | None:
     except MdmkitError as error:
         tell(f"no comparison: {error}")
         words = paragraph("These runs cannot be compared:", class_="missing")
-        return joined(words, tag("pre", tag("code", str(error)), tabindex="0"))
+        return joined(words, tag("pre", tag("code", str(error)), class_="text", tabindex="0"))
     (circumstances, _), *tables = comparison_tables(found)
     parts: list[Content] = [
         paragraph(

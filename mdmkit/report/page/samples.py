@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mdmkit.report.page.analyses import OUTCOME
 from mdmkit.report.page.markup import Markup, data, details, joined, missing, paragraph, tag
 from mdmkit.report.page.plots import thinned
 from mdmkit.report.page.reading import ReportedRun, Tell
+
+OUTCOME = (LookupError, TypeError, ValueError, AttributeError)
+"""What a file that is not what was expected leads to."""
 
 _MOST_LOGS, _MOST_TEXTS = 6, 4
 _LARGEST = 2_000_000
@@ -35,7 +37,9 @@ def samples(runs: Sequence[ReportedRun], tell: Tell) -> Markup:
         return missing(what, "mdmkit run recipe.toml", f"mdmkit sample {place}")
     parts = [_player(found), _texts(found)]
     if cut:
-        parts.append(paragraph(f"{cut} samples are left out to keep the page small.", class_="note"))
+        parts.append(
+            paragraph(f"{cut} samples are left out to keep the page small.", class_="note")
+        )
     return joined(*parts, data(found, id="samples-data"))
 
 

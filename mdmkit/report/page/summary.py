@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from attrs import frozen
 
@@ -56,7 +55,10 @@ def summary(runs: Sequence[ReportedRun]) -> Markup:
     """A sentence, and the key numbers of each run."""
     if len(runs) > _AS_CARDS:
         return joined(_sentence(runs), _as_table(runs))
-    return joined(_sentence(runs), tag("div", *map(_card, runs), class_="cards"))
+    return joined(
+        _sentence(runs),
+        tag("div", *map(_card, runs), class_="cards" if len(runs) > 1 else "cards single"),
+    )
 
 
 def _sentence(runs: Sequence[ReportedRun]) -> Markup:
@@ -75,8 +77,8 @@ def _sentence(runs: Sequence[ReportedRun]) -> Markup:
         else f"{done} of {len(runs)} are finished." if len(runs) > 1
         else f"It stands at step {runs[0].step}."
     )  # fmt: skip
-    last = " NELBO is the bound that masked diffusion optimises on −log p, in nats per token: lower is better."
-    return paragraph(text + last, class_="lead")
+    nelbo = "The NELBO is an upper bound on −log p, in nats per token: lower is better."
+    return paragraph(f"{text} {nelbo}", class_="lead")
 
 
 def _finished(run: ReportedRun) -> bool:
@@ -134,9 +136,9 @@ def _as_table(runs: Sequence[ReportedRun]) -> Markup:
     names = list(dict.fromkeys(name for run in runs for name, _ in _facts(run)))
     for run in runs:
         points, facts = validation_points(run), dict(_facts(run))
-        last = f"{_nelbo(points[-1])}" if points else "–"
+        last = f"{_nelbo(points[-1])}" if points else "-"
         label = joined(swatch(run.number), run.label)
-        rows.append([label, last, *(facts.get(name, "–") for name in names)])
+        rows.append([label, last, *(facts.get(name, "-") for name in names)])
     header = ["run", "validation NELBO, last", *names]
     return table(header, rows, caption="The runs in short")
 
@@ -144,8 +146,3 @@ def _as_table(runs: Sequence[ReportedRun]) -> Markup:
 def swatch(number: int) -> Markup:
     """The colour of a run, beside its name."""
     return tag("span", class_=f"swatch colour-{number % 7}", aria_hidden="true")
-
-
-def shown_path(directory: Path) -> str:
-    """A run as one types it."""
-    return directory.name

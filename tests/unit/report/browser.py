@@ -48,7 +48,7 @@ class Browser:
                 "--disable-component-update", "--disable-extensions", "--hide-scrollbars",
                 f"--user-data-dir={self._profile.name}", "--remote-debugging-pipe", "about:blank",
             ],
-            close_fds=False, preexec_fn=descriptors,  # noqa: PLW1509 - no threads are ours
+            close_fds=False, preexec_fn=descriptors,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(theirs)
