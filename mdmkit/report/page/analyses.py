@@ -30,9 +30,7 @@ def _analysis(label: str, runs: Sequence[ReportedRun]) -> Iterator[Markup]:
         yield together(
             plain_name("analysis", label, key), list(_of_runs(key, label, having)), level=4
         )
-    yield measurement_table(
-        having, [one.measurements for one in last], caption=f"Numbers of {label}"
-    )
+    yield measurement_table(having, last, caption=f"Numbers of {label}")
     yield provenance(having, [one.provenance for one in last], of=label)
 
 

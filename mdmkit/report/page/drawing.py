@@ -85,7 +85,6 @@ def _titled(one: Drawn) -> str:
 
 def _plot(name: str, one: Drawn, level: int) -> Plot:
     picture = one.last
-    lines = isinstance(picture, Picture)
     return Plot(
         name=name,
         title=picture.title,
@@ -94,8 +93,8 @@ def _plot(name: str, one: Drawn, level: int) -> Plot:
         note=picture.note,
         chosen_by="After",
         slider=True,
-        log_x=picture.log_x if lines else False,
-        log_y=picture.log_y if lines else False,
+        log_x=isinstance(picture, Picture) and picture.log_x,
+        log_y=isinstance(picture, Picture) and picture.log_y,
         level=level,
     )
 

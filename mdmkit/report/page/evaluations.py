@@ -38,7 +38,7 @@ def _evaluators(runs: Sequence[ReportedRun]) -> Iterator[Markup]:
         names, found = [run for run, _ in having], [one for _, one in having]
         yield tag("h3", label)
         caption = f"Evaluator {label}"
-        yield measurement_table(names, [one.measurements for one in found], caption=caption)
+        yield measurement_table(names, found, caption=caption)
         yield from _pictures(label, having)
         yield provenance(names, [one.provenance for one in found], of=label)
 
@@ -62,9 +62,7 @@ def _suite(label: str, having: Sequence[tuple[ReportedRun, SuiteRecord]]) -> Ite
     sets = list(dict.fromkeys(name for _, one in having for name in one.sets))
     rows: list[Sequence[Content]] = []
     for name in sets:
-        found = [
-            one.sets[name].result.measurements if name in one.sets else {} for _, one in having
-        ]
+        found = [one.sets[name].result if name in one.sets else None for _, one in having]
         rows += [[name, *row] for row in measurement_rows(found)]
     header = ["set", "value ± standard error", *named_runs([run for run, _ in having])]
     yield table(header, rows, caption=f"Suite {label}", words=2)

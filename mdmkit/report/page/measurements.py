@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mdmkit.evaluation.driver import Result
 from mdmkit.report.page.markup import Content, Markup, details, joined, table, tag
 from mdmkit.report.page.plots import number_text
 from mdmkit.report.page.reading import ReportedRun
 from mdmkit.report.page.recipes import leaves
 from mdmkit.report.page.summary import swatch
-from mdmkit.values import Measurement
+from mdmkit.report.suite_table import bound_mark
 
 _FIRST = (
     "split", "data.split", "set.split", "checkpoint.step", "checkpoint.ema", "seed", "precision",
@@ -19,7 +20,7 @@ _FIRST = (
 )  # fmt: skip
 """Keys of provenance that are asked for most."""
 
-Found = Mapping[str, Measurement]
+Found = Sequence[Result | None]
 
 
 def named_runs(runs: Sequence[ReportedRun]) -> list[Markup]:
@@ -27,31 +28,32 @@ def named_runs(runs: Sequence[ReportedRun]) -> list[Markup]:
     return [joined(swatch(run.number), run.label) for run in runs]
 
 
-def measurement_table(
-    runs: Sequence[ReportedRun], found: Sequence[Found], *, caption: str
-) -> Markup:
+def measurement_table(runs: Sequence[ReportedRun], found: Found, *, caption: str) -> Markup:
     """A row for each number, a column for each run.
 
     Args:
         runs: with something.
-        found: of each run, its measurements by name.
+        found: of each run.
         caption: of the table.
     """
     header = ["value ± standard error", *named_runs(runs)]
     return table(header, list(measurement_rows(found)), caption=caption)
 
 
-def measurement_rows(found: Sequence[Found]) -> Iterator[list[Content]]:
+def measurement_rows(found: Found) -> Iterator[list[Content]]:
     """Name and unit, and the numbers of each run."""
-    for name in dict.fromkeys(name for measurements in found for name in measurements):
-        of_runs = [measurements.get(name) for measurements in found]
-        unit = next(one.unit for one in of_runs if one is not None)
+    results = [one for one in found if one is not None]
+    for name in dict.fromkeys(name for one in results for name in one.measurements):
+        unit = next(one.measurements[name].unit for one in results if name in one.measurements)
         named = joined(tag("code", name), tag("span", unit, class_="of-unit") if unit else None)
-        yield [named, *map(_measured, of_runs)]
+        yield [named, *(_measured(one, name) for one in found)]
 
 
-def _measured(number: Measurement | None) -> str:
-    return number_text(number and number.value, number and number.stderr)
+def _measured(found: Result | None, name: str) -> str:
+    if found is None or name not in found.measurements:
+        return "-"
+    number = found.measurements[name]
+    return f"{bound_mark(found, name)}{number_text(number.value, number.stderr)}"
 
 
 def provenance(

@@ -16,6 +16,8 @@ MOST_POINTS = 600
 MOST_ROWS = 40
 """Of a table of numbers."""
 MOST_TABLES = 16
+_LARGEST = 1e300
+"""What is larger has no place on an axis."""
 Numbers = Sequence[float | None]
 
 
@@ -279,7 +281,7 @@ def finite(value: object) -> float | None:
     """A number that can be drawn, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) < _LARGEST and math.isfinite(value) else None
 
 
 def plain_name(*parts: object) -> str:

@@ -261,7 +261,11 @@ def _readable(path: Path) -> Iterator[dict[str, Any]]:
             entry = parse_json(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and type(entry.get("step")) is int:
+        if (
+            isinstance(entry, dict)
+            and type(entry.get("step")) is int
+            and 0 <= entry["step"] < 2**63
+        ):
             yield {name: finite(value) for name, value in entry.items()} | {"step": entry["step"]}
 
 

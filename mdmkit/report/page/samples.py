@@ -31,10 +31,9 @@ def samples(runs: Sequence[ReportedRun], tell: Tell) -> Markup:
             continue
         left -= size
         found.append(sample)
-    place = runs[0].directory.name
     if not found:
-        what = "No samples with their steps are kept with these runs."
-        return missing(what, "mdmkit run recipe.toml", f"mdmkit sample {place}")
+        what = "These runs have kept no samples; a run keeps some at its end."
+        return missing(what, "mdmkit run recipe.toml")
     parts = [_player(found), _texts(found)]
     if cut:
         parts.append(
@@ -92,11 +91,11 @@ def _player(found: Sequence[Mapping[str, Any]]) -> Markup:
     buttons = [
         tag("button", symbol, type="button", data_player=name, aria_label=words)
         for name, symbol, words in (
-            ("start", "⏮", "To the start"),
+            ("start", "|◀", "To the start"),
             ("back", "◀", "A state back"),
             ("play", "Play", "Play"),
             ("forward", "▶", "A state forward"),
-            ("end", "⏭", "To the end"),
+            ("end", "▶|", "To the end"),
         )
     ]
     chosen = tag(

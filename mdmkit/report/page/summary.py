@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import frozen
 
@@ -46,7 +46,7 @@ def parameters(run: ReportedRun) -> int | None:
     try:
         with safe_open(path, "np") as file:
             names = file.keys()
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+            return sum(int(math.prod(file.get_slice(name).get_shape())) for name in names)
     except (OSError, SafetensorError):
         return None
 
@@ -62,8 +62,8 @@ def summary(runs: Sequence[ReportedRun]) -> Markup:
 
 
 def _sentence(runs: Sequence[ReportedRun]) -> Markup:
-    corpora = {run.recipe.get("data", {}).get("corpus", {}).get("use") for run in runs}
-    kinds = {run.value("objective", "use") for run in runs}
+    corpora = {_use(run.value("data", "corpus")) for run in runs}
+    kinds = {_use(run.recipe.get("objective")) for run in runs}
     many = "One run" if len(runs) == 1 else f"{len(runs)} runs"
     trained = ", ".join(sorted(str(kind).replace("_", " ") for kind in kinds if kind))
     text = f"{many} of {trained}" if trained else many
@@ -79,6 +79,10 @@ def _sentence(runs: Sequence[ReportedRun]) -> Markup:
     )  # fmt: skip
     nelbo = "The NELBO is an upper bound on −log p, in nats per token: lower is better."
     return paragraph(f"{text} {nelbo}", class_="lead")
+
+
+def _use(table: object) -> object:
+    return table.get("use") if isinstance(table, Mapping) else None
 
 
 def _finished(run: ReportedRun) -> bool:

@@ -19,7 +19,7 @@ def system(runs: Sequence[ReportedRun]) -> Markup:
     parts: list[Content] = []
     if lines:
         known = axes_of(lines)
-        axes = {axis: known[axis] for axis in ("seconds", "steps") if axis in known}
+        axes: dict[str, str] = {a: known[a] for a in ("seconds", "steps") if a in known}
         top = max(value for line in lines for value in line.y if value is not None)
         plot = Plot(
             name="speed",
@@ -79,5 +79,6 @@ def _bench(bench: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     ]
     if peaks:
         yield "peak memory, bench", size(int(max(peaks)))
-    for note in bench.get("notes") or ():
-        yield "note of the bench", str(note)
+    notes = bench.get("notes")
+    if isinstance(notes, list) and notes:
+        yield "notes of the bench", " ".join(map(str, notes))

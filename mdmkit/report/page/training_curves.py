@@ -76,15 +76,15 @@ def _validation(runs: Sequence[ReportedRun]) -> Plot | None:
 
 
 def _training(runs: Sequence[ReportedRun]) -> Plot | None:
-    names = dict.fromkeys(
+    logged = dict.fromkeys(
         name
         for run in runs
         for line in run.lines
         for name in line
         if name not in _NOT_DRAWN and not name.startswith("val/")
     )
-    first = [name for name in UNITS if name in names]
-    names = [*first, *sorted(name for name in names if name not in first)]
+    first = [name for name in UNITS if name in logged]
+    names = [*first, *sorted(name for name in logged if name not in first)]
     views = [
         View(label=name, y_label=UNITS.get(name, name), series=lines)
         for name in names

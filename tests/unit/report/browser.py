@@ -111,7 +111,8 @@ class Browser:
         elif event == "Log.entryAdded":
             self.said.append(facts["entry"]["text"])
         elif event == "Network.requestWillBeSent":
-            self.requests.append(facts["request"]["url"])
+            if not (url := facts["request"]["url"]).startswith("data:"):  # the page's own
+                self.requests.append(url)
         elif event == "Page.loadEventFired":
             self._loaded = True
 

@@ -18,7 +18,7 @@ from mdmkit.report.page.by_mask_ratio import by_mask_ratio
 from mdmkit.report.page.plots import Plot, Series, View
 from mdmkit.validation_log import read_validation
 
-from ..comparison.synthetic import DOCUMENTS, PER_DOCUMENT, curve, write_run
+from ..comparison.synthetic import DOCUMENTS, PER_DOCUMENT, curve, make_tokenizer, write_run
 from .hostile import BAD, IMAGE, texts, write_hostile
 
 pytest.importorskip("plotly", reason="figures are drawn by plotly's script")
@@ -69,7 +69,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def two(hostile: list[Path]) -> str:
     report = make_report(hostile)
-    assert report.problems == []
+    assert all("no FLOPs" in problem for problem in report.problems)  # no recipe has such a name
     return report.html
 
 
@@ -152,7 +152,7 @@ def test_every_figure_says_in_words_and_numbers_what_it_shows(page):
 
 
 def test_sections_of_a_full_page(page):
-    assert section_ids(page) == SECTIONS
+    assert section_ids(page) == [SECTIONS[0], "problems", *SECTIONS[1:]]
     said = page.inside[0]
     assert "Speed-up over" in said
     assert "25.0% of the measured peak" in said
@@ -161,9 +161,18 @@ def test_sections_of_a_full_page(page):
     assert "mdmkit report" in said
 
 
-def test_a_single_run_has_no_comparison(hostile):
-    page = Page(make_report(hostile[:1]).html)
+def test_a_single_run_has_no_comparison_and_every_axis(tmp_path):
+    make_tokenizer(tmp_path)
+    lines = [{"step": step, "val/nelbo_per_token": curve(step)} for step in (0, 50)]
+    run = write_run(tmp_path, "one", tokenizer=tmp_path, steps=(0, 50), lines=lines)
+    report = make_report([run])
+    page = Page(report.html)
+    assert report.problems == []
     assert section_ids(page) == [name for name in SECTIONS if name != "comparison"]
+    (axes,) = [n for n, a in page.all("select") if a["id"] == "validation-axis"]
+    assert [page.inside[n] for n, _ in page.all("option", axes)] == [
+        "optimizer steps", "tokens seen", "training FLOPs", "seconds",
+    ]  # fmt: skip
 
 
 def test_a_run_with_next_to_nothing_says_what_is_missing(tmp_path):
@@ -173,7 +182,7 @@ def test_a_run_with_next_to_nothing_says_what_is_missing(tmp_path):
     said = Page(report.html).inside[0]
     assert report.problems == []
     for command in ("mdmkit analyze bare-00000001", "mdmkit eval bare-00000001 --zero-shot",
-                    "mdmkit sample bare-00000001", "mdmkit bench"):  # fmt: skip
+                    "mdmkit run recipe.toml", "mdmkit bench"):  # fmt: skip
         assert command in said
     assert "no validation yet" in said
     assert "It stands at step 0." in said
@@ -198,6 +207,22 @@ def test_damage_is_told_and_the_rest_is_shown(tmp_path):
     assert "line 5 is" in page.inside[0]
     assert "1.25" in page.inside[0]  # a line after the damage
     assert "Over training: torn" in page.inside[0]
+
+
+def test_files_that_hold_something_else_do_no_harm(tmp_path):
+    run = write_run(tmp_path, "odd", steps=(0, 50))
+    (run / "resolved.json").write_text(
+        '{"data": 5, "run": {"name": ["x"]}, "train": {"steps": "x"}}'
+    )
+    checkpoint = run / "checkpoints" / "step-00000050"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").write_text('{"environment": 3, "files": {"a": 5}, "ranks": []}')
+    (run / "bench.json").write_text('{"memory": 3, "notes": 5, "utilisation": []}')
+    (run / "model.safetensors").write_bytes(b"x")
+    (run / "metrics.jsonl").write_text('x\n{"step": 1, "train/loss": 1' + 400 * "0" + "}\n")
+    report = make_report([run])
+    assert len(report.problems) == 2  # the metrics, and with them the FLOPs
+    assert "Loss by mask ratio" in Page(report.html).inside[0]
 
 
 def test_runs_that_cannot_be_compared_are_still_shown(tmp_path):
@@ -275,5 +300,5 @@ def test_the_same_runs_make_the_same_page_and_replace_the_old(hostile, two, tmp_
     assert write_report(hostile, out, notify=said.append) == out
     assert out.read_text() == two
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert said == []
+    assert all("no FLOPs" in problem for problem in said)
     assert len(two) < 4_000_000
