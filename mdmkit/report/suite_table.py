@@ -148,12 +148,16 @@ def _unit(results: Sequence[SuiteResult], name: str) -> str:
 
 def _cell(found: Result, name: str) -> str:
     number: Measurement | None = found.measurements.get(name)
-    if number is None:
+    return "" if number is None else f"{bound_mark(found, name)}{with_error(number)}"
+
+
+def bound_mark(found: Result, name: str) -> str:
+    """What stands before a number: ``≤`` or ``≈`` as in `print_suite`, or nothing."""
+    unit = found.measurements[name].unit
+    likelihood = unit.startswith(("nats/", "bits/")) or name.startswith("ppl")
+    if not likelihood or found.provenance.get("exact") is not False:
         return ""
-    likelihood = number.unit.startswith(("nats/", "bits/")) or name.startswith("ppl")
-    bound = likelihood and found.provenance.get("exact") is False
-    mark = "≈ " if found.provenance.get("sampling_eps") else "≤ "  # with ε > 0 it is no bound
-    return f"{mark if bound else ''}{with_error(number)}"
+    return "≈ " if found.provenance.get("sampling_eps") else "≤ "  # with ε > 0 it is no bound
 
 
 def _exact(found: Result) -> bool:

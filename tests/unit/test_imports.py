@@ -175,6 +175,7 @@ def test_the_walk_sees_what_it_should(tmp_path: Path):
         (["plugins", "new", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
         (["schema"], ["datasets", "torchmetrics", "jsonschema", "tensorboard", "pytest"]),
         (["recipes"], ["torch", "datasets", "torchmetrics"]),
+        (["report", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs", "plotly"]),
         (["data", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
         (["data", "prepare", "--help"], ["torch", "datasets", "torchmetrics", "numpy", "cattrs"]),
         (["data", "list"], ["torch", "datasets", "torchmetrics", "tokenizers"]),

@@ -88,7 +88,8 @@ Tables = Mapping[int, Mapping[int, Sequence[Bin | None]]]
 def _lines(runs: Sequence[ReportedRun], tables: Tables) -> Plot:
     steps = sorted({step for run in runs for step in tables[run.number]})
     steps = [steps[place] for place in thinned(len(steps), _MOST_STEPS)]
-    last = [_line(run, tables, max(tables[run.number]), known=True) for run in runs]
+    only = runs if len(runs) == 1 else ()
+    last = [_line(run, tables, max(tables[run.number]), known=True) for run in only]
     views = []
     for step in steps:
         lines = [_line(run, tables, step) for run in runs if step in tables[run.number]]
@@ -103,19 +104,19 @@ def _lines(runs: Sequence[ReportedRun], tables: Tables) -> Plot:
     ]
     return Plot(
         name="loss-by-mask-ratio",
-        title="Loss by mask ratio",
+        title="Lines by mask ratio",
         axes={"x": _RATIO},
         views=views,
         chosen_by="After",
         slider=True,
-        note=f"{_NOTE} The dashed lines stay at the last step.",
+        note=f"{_NOTE} The dashed line is that of the last step." if only else _NOTE,
     )
 
 
 def _line(run: ReportedRun, tables: Tables, step: int, *, known: bool = False) -> Series:
     bins = [one for one in tables[run.number][step] if one is not None]
     return Series(
-        name=f"{run.label}, step {step:,}" if known else run.label,
+        name=f"{run.label}, at step {step:,}" if known else run.label,
         x={"x": [one.ratio for one in bins]},
         y=[one.loss for one in bins],
         stderr=None if known else [one.stderr for one in bins],
@@ -127,7 +128,11 @@ def _line(run: ReportedRun, tables: Tables, step: int, *, known: bool = False) -
 
 def _heats(runs: Sequence[ReportedRun], tables: Tables) -> list[Plot]:
     every = [
-        b.loss for run in runs for bins in tables[run.number].values() for b in bins if b
+        one.loss
+        for run in runs
+        for step, bins in tables[run.number].items()
+        for one in bins
+        if one is not None and (step > 0 or len(tables[run.number]) < 3)
     ]
     return [_heat(run, tables[run.number], min(every), max(every)) for run in runs]
 
@@ -137,8 +142,9 @@ def _heat(
 ) -> Plot:
     steps = sorted(table)
     steps = [steps[place] for place in thinned(len(steps), _MOST_STEPS)]
-    edges = [f"{number / BINS:.1f}–{(number + 1) / BINS:.1f}" for number in range(BINS)]
-    cells = [[table[step][row] for step in steps] for row in range(BINS)]
+    downwards = range(BINS - 1, -1, -1)
+    edges = [f"{number / BINS:.1f} to {(number + 1) / BINS:.1f}" for number in downwards]
+    cells = [[table[step][row] for step in steps] for row in downwards]
     heat = Heat(
         columns=[str(step) for step in steps],
         rows=edges,
@@ -152,4 +158,5 @@ def _heat(
         title=f"Over training: {run.label}",
         axes={"x": "optimizer steps"},
         views=[View(label="", y_label=_RATIO, heat=heat, value_label=_LOSS)],
+        note="The colours end at the highest value after step 0.",
     )

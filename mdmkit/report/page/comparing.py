@@ -10,6 +10,9 @@ from mdmkit.report.comparison import comparison_tables
 from mdmkit.report.page.markup import Content, Markup, joined, paragraph, table, tag
 from mdmkit.report.page.reading import ReportedRun, Tell
 
+_WORDS = ("level", "mask ratio")
+"""Second columns that hold words."""
+
 
 def comparison(runs: Sequence[ReportedRun], tell: Tell) -> Markup | None:
     """The tables, or why there are none; None for a single run."""
@@ -21,7 +24,7 @@ def comparison(runs: Sequence[ReportedRun], tell: Tell) -> Markup | None:
     except MdmkitError as error:
         tell(f"no comparison: {error}")
         words = paragraph("These runs cannot be compared:", class_="missing")
-        return joined(words, tag("pre", tag("code", str(error)), tabindex="0"))
+        return joined(words, tag("pre", tag("code", str(error)), class_="text", tabindex="0"))
     (circumstances, _), *tables = comparison_tables(found)
     parts: list[Content] = [
         paragraph(
@@ -35,5 +38,6 @@ def comparison(runs: Sequence[ReportedRun], tell: Tell) -> Markup | None:
         if title == "notes":
             parts.append(tag("ul", *(tag("li", *row) for row in rows), class_="notes"))
         elif rows:
-            parts.append(table(rows[0], rows[1:], caption=title))
+            left = 2 if rows[0][1] in _WORDS else 1
+            parts.append(table(rows[0], rows[1:], caption=title, words=left))
     return joined(*parts)

@@ -11,6 +11,7 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 
 from attrs import frozen
@@ -44,11 +45,8 @@ def document(title: str, heading: str, sections: Sequence[Section]) -> str:
         heading: at the top.
         sections: in order.
     """
-    from plotly.offline import get_plotlyjs
-
-    library = get_plotlyjs()
+    library, packed = _library()
     scripts = [_asset(name) for name in _SCRIPTS]
-    packed = base64.b64encode(gzip.compress(library.encode(), 9, mtime=0)).decode()
     head = [
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=_policy([*scripts, library])),
@@ -68,6 +66,15 @@ def document(title: str, heading: str, sections: Sequence[Section]) -> str:
     ]
     whole = joined(tag("head", *head), tag("body", *body))
     return f"<!doctype html>\n{tag('html', whole, lang='en')}\n"
+
+
+@cache
+def _library() -> tuple[str, str]:
+    """The plotting library, as it is and packed."""
+    from plotly.offline import get_plotlyjs
+
+    library = get_plotlyjs()
+    return library, base64.b64encode(gzip.compress(library.encode(), 9, mtime=0)).decode()
 
 
 def _asset(name: str) -> str:

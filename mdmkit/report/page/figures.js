@@ -128,7 +128,7 @@
       const title = { text: wrapped(view.value_label, 40), side: narrow ? "top" : "right" };
       return [{
         type: "heatmap", z: heat.values, x: heat.columns.map((_, place) => place),
-        y: heat.rows.map((_, place) => place), text, colorscale: "Cividis", hoverongaps: false,
+        y: heat.rows.map((_, place) => place), text, colorscale: "Viridis", hoverongaps: false,
         zmin: heat.lowest ?? undefined, zmax: heat.highest ?? undefined,
         hovertemplate: "%{text}<extra></extra>", colorbar: { ...bar, title, outlinewidth: 0 },
       }];
@@ -150,18 +150,20 @@
       };
       const title = (text, width) => ({ text: wrapped(text, width), font: { size: 13, color: look.text }, standoff: 10 });
       const x = { ...axis, title: title(this.data.axes[this.axis], narrow ? 40 : 90) };
-      const y = { ...axis, title: title(view.y_label, 38) };
+      const y = { ...axis, title: title(view.y_label, narrow ? 40 : 52) };
       if (view.heat) {
         const longest = Math.max(...view.heat.columns.map((name) => name.length), 1);
         Object.assign(x, this.labels(view.heat.columns, Math.max(2, this.plot.clientWidth / (9 * longest + 24))), { showgrid: false, tickangle: 0 });
-        Object.assign(y, this.labels(view.heat.rows, 16), { showgrid: false });
+        const rows = this.labels(view.heat.rows, 16);
+        Object.assign(y, rows, { range: [...rows.range].reverse(), showgrid: false }); // from top to bottom
       } else {
         x.type = this.logX ? "log" : "linear";
         y.type = this.logY ? "log" : "linear";
+        for (const one of [x, y]) if (one.type === "log") Object.assign(one, { dtick: "D2", minorloglabels: "complete" });
         if (view.high !== null && !this.logY) y.range = [view.low, view.high];
         if (view.high !== null && this.logY && view.low > 0) y.range = [Math.log10(view.low), Math.log10(view.high)];
-        if (!this.logX) x.tickformat = "~s";
-        if (this.logX) Object.assign(x, { dtick: undefined, exponentformat: "power" });
+        const large = view.series.some((line) => (line.x[this.axis] ?? []).some((at) => Math.abs(at) >= 10000));
+        if (large && !this.logX) x.tickformat = "~s";
       }
       return {
         xaxis: x, yaxis: y, showlegend: false, autosize: true, uirevision: this.zoomed,

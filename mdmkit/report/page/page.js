@@ -59,7 +59,10 @@
     (entries) => {
       for (const entry of entries.filter((one) => one.isIntersecting)) {
         for (const link of links.values()) link.removeAttribute("aria-current");
-        links.get(entry.target.id)?.setAttribute("aria-current", "true");
+        const link = links.get(entry.target.id);
+        link?.setAttribute("aria-current", "true");
+        const list = link?.closest("ul");
+        if (list) list.scrollLeft = link.offsetLeft - (list.clientWidth - link.offsetWidth) / 2;
       }
     },
     { rootMargin: "-10% 0px -80% 0px" },

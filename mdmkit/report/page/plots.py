@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from attrs import asdict, field, frozen
 
@@ -17,6 +16,8 @@ MOST_POINTS = 600
 MOST_ROWS = 40
 """Of a table of numbers."""
 MOST_TABLES = 16
+_LARGEST = 1e300
+"""What is larger has no place on an axis."""
 Numbers = Sequence[float | None]
 
 
@@ -143,10 +144,10 @@ def number_text(value: float | None, stderr: float | None = None) -> str:
     """A number of a table.
 
     >>> number_text(3.14159), number_text(3.14159, 0.01), number_text(None), number_text(2000)
-    ('3.142', '3.142 ± 0.010', '–', '2000')
+    ('3.142', '3.142 ± 0.010', '-', '2000')
     """
     if value is None:
-        return "–"
+        return "-"
     if stderr:
         return with_error(Measurement(value=value, stderr=stderr))
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.4g}"
@@ -190,7 +191,10 @@ def _controls(plot: Plot) -> Iterator[Markup]:
     if len(plot.axes) > 1:
         yield _list(plot, "Horizontal axis", "axis", list(plot.axes.values()), list(plot.axes))
     if plot.scales and plot.views[0].heat is None:
-        for which, words, on in (("x", "Log horizontal", plot.log_x), ("y", "Log vertical", plot.log_y)):
+        for which, words, on in (
+            ("x", "Log horizontal", plot.log_x),
+            ("y", "Log vertical", plot.log_y),
+        ):
             box = tag("input", type="checkbox", data_control=f"log-{which}", checked=on)
             yield tag("label", box, words, class_="check")
     if plot.views[0].heat is None:
@@ -277,7 +281,7 @@ def finite(value: object) -> float | None:
     """A number that can be drawn, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) < _LARGEST and math.isfinite(value) else None
 
 
 def plain_name(*parts: object) -> str:
@@ -296,8 +300,3 @@ Figures = Sequence[Plot]
 def side_by_side(plots: Figures) -> Markup:
     """Figures in columns where there is room."""
     return tag("div", *(plot.html() for plot in plots), class_="figures")
-
-
-def as_plain(value: Any) -> Any:
-    """Tuples as lists, as JSON has them."""
-    return [as_plain(one) for one in value] if isinstance(value, list | tuple) else value

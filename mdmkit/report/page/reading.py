@@ -11,6 +11,9 @@ from attrs import evolve, frozen
 
 from mdmkit.comparison.runs import find_runs, load_run
 from mdmkit.errors import CheckpointError, MdmkitError
+from mdmkit.evaluation.analysis_files import Analysis, read_analysis
+from mdmkit.evaluation.driver import Result
+from mdmkit.evaluation.suite_file import KIND, SuiteRecord, read_record
 from mdmkit.metrics_log import LARGEST, METRICS, read_metrics
 from mdmkit.plain_files import parse_json, read_bytes, read_json
 from mdmkit.plugins import load_catalogue
@@ -42,7 +45,10 @@ class ReportedRun:
         lines: of its metrics.
         validations: by block.
         costs: by axis of `AXES`, at the steps of ``validations``, as far as they are known.
-        analyses, evaluations, samples: the JSON files by their name without the ending.
+        analyses: what `mdmkit analyze` found, by label.
+        evaluations: what its evaluators found, by label.
+        suites: what suites found, by the name of the file.
+        samples: the JSON files of generated text, by their name without the ending.
         bench: what ``bench.json`` holds, or None.
         manifest: of its last checkpoint, or None.
     """
@@ -55,8 +61,9 @@ class ReportedRun:
     lines: Sequence[Mapping[str, Any]]
     validations: Sequence[LoggedValidation]
     costs: Mapping[str, Sequence[float]]
-    analyses: Mapping[str, Any]
-    evaluations: Mapping[str, Any]
+    analyses: Mapping[str, Analysis]
+    evaluations: Mapping[str, Result]
+    suites: Mapping[str, SuiteRecord]
     samples: Mapping[str, Any]
     bench: Mapping[str, Any] | None
     manifest: Mapping[str, Any] | None
@@ -147,6 +154,7 @@ def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
     require_own_files(directory)
     recipe = _json(directory / RESOLVED, tell)
     validations = list(_validations(directory, tell))
+    evaluated = _folder(directory / "eval", tell)
     run = ReportedRun(
         number=number,
         label="",
@@ -156,10 +164,13 @@ def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
         lines=_lines(directory / METRICS, tell),
         validations=validations,
         costs={},
-        analyses=_folder(directory / "analysis", tell),
-        evaluations=_folder(directory / "eval", tell),
+        analyses=dict(_analyses(directory / "analysis", tell)),
+        evaluations=dict(_results(directory / "eval", evaluated, tell)),
+        suites=dict(_suites(directory / "eval", evaluated, tell)),
         samples=_folder(directory / "samples", tell),
-        bench=_json(directory / "bench.json", tell) if (directory / "bench.json").exists() else None,
+        bench=_json(directory / "bench.json", tell)
+        if (directory / "bench.json").exists()
+        else None,
         manifest=_manifest(directory, tell),
     )
     return evolve(run, costs=_costs(run, tell))
@@ -192,6 +203,40 @@ def _folder(folder: Path, tell: Tell) -> dict[str, Any]:
     return found
 
 
+def _analyses(folder: Path, tell: Tell) -> Iterator[tuple[str, Analysis]]:
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield path.stem, read_analysis(path)
+        except CheckpointError as error:
+            tell(str(error))
+
+
+def _results(folder: Path, files: Mapping[str, Any], tell: Tell) -> Iterator[tuple[str, Result]]:
+    for name, plain in files.items():
+        if _is_suite(plain):
+            continue
+        try:
+            yield name, Result.from_json(plain)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            tell(f"{folder / name}.json: holds no result ({error}); the report goes on without it")
+
+
+def _suites(
+    folder: Path, files: Mapping[str, Any], tell: Tell
+) -> Iterator[tuple[str, SuiteRecord]]:
+    for name, plain in files.items():
+        if not _is_suite(plain):
+            continue
+        try:
+            yield name, read_record(folder / f"{name}.json")
+        except CheckpointError as error:
+            tell(str(error))
+
+
+def _is_suite(plain: object) -> bool:
+    return isinstance(plain, Mapping) and plain.get("kind") == KIND
+
+
 def _lines(path: Path, tell: Tell) -> list[Mapping[str, Any]]:
     """The metrics; of a damaged file, the lines that can be read."""
     try:
@@ -216,7 +261,11 @@ def _readable(path: Path) -> Iterator[dict[str, Any]]:
             entry = parse_json(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and type(entry.get("step")) is int:
+        if (
+            isinstance(entry, dict)
+            and type(entry.get("step")) is int
+            and 0 <= entry["step"] < 2**63
+        ):
             yield {name: finite(value) for name, value in entry.items()} | {"step": entry["step"]}
 
 

@@ -6,12 +6,30 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mdmkit.report.page.markup import Markup, copied, details, joined, missing, paragraph, table, tag
+from mdmkit.report.page.markup import (
+    Markup,
+    copied,
+    details,
+    joined,
+    missing,
+    paragraph,
+    table,
+    tag,
+)
 from mdmkit.report.page.reading import ReportedRun
 from mdmkit.report.page.summary import swatch
 
 _USE = "use"
 _UNSET = "(not set)"
+_SIZES = {
+    "steps": "train.steps",
+    "rows a step": "train.global_batch_size",
+    "tokens a row": "data.length",
+    "peak learning rate": "learning_rate.peak",
+    "learning rate shape": "learning_rate.shape",
+    "precision": "train.precision",
+}
+"""What else one asks for first, by what it is called."""
 
 
 def leaves(plain: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -34,7 +52,8 @@ def recipes(runs: Sequence[ReportedRun]) -> Markup:
     if not told:
         return missing("No recipe of these runs can be read.")
     trees = [dict(leaves(run.recipe)) for run in told]
-    parts = [_differences(told, trees)] if len(told) > 1 else []
+    parts = [_components(told)]
+    parts += [_differences(told, trees)] if len(told) > 1 else []
     parts.append(_chosen(trees))
     parts += [_whole(run) for run in runs]
     return joined(*parts)
@@ -71,13 +90,32 @@ def _chosen(trees: Sequence[Mapping[str, str]]) -> Markup:
         for place, options in tables.items()
         if place and place != "run"
     ]
-    many = len(trees) > 1
-    table_of = table(
-        ["table", "options"], rows, caption="What the recipe says, defaults filled in", words=2
-    )
-    if many:
-        return details("What they share", table_of)
-    return joined(tag("h3", "In short"), details("Every table of the recipe", table_of))
+    told = table(["table", "options"], rows, caption="The recipe, defaults filled in", words=2)
+    return details("What all share" if len(trees) > 1 else "Every option", told)
+
+
+def _components(runs: Sequence[ReportedRun]) -> Markup:
+    """Which component each table of the recipe chose, and how much was trained."""
+    facts: dict[str, list[str]] = {}
+    for run in runs:
+        for name, value in _chosen_words(run.recipe):
+            facts.setdefault(name, []).append(value)
+    tiles = [
+        tag("div", tag("dt", name), tag("dd", ", ".join(dict.fromkeys(values))))
+        for name, values in facts.items()
+    ]
+    return tag("dl", *tiles, class_="tiles")
+
+
+def _chosen_words(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for place, value in leaves(recipe):
+        table_of, _, key = place.rpartition(".")
+        if key == _USE and not table_of.startswith(("evaluators.", "trackers.")):
+            yield table_of.rpartition(".")[2].replace("_", " "), value.strip('"')
+    tables = dict(leaves(recipe))
+    for words, key in _SIZES.items():
+        if key in tables:
+            yield words, tables[key].strip('"')
 
 
 def _whole(run: ReportedRun) -> Markup:

@@ -27,7 +27,7 @@ def reproduce(runs: Sequence[ReportedRun], out: str, here: Mapping[str, str]) ->
     facts = [dict(_facts(run)) for run in runs]
     keys = list(dict.fromkeys(key for told in facts for key in told))
     rows: list[Sequence[Content]] = [
-        [key, *(tag("code", told.get(key, "–")) for told in facts)] for key in keys
+        [key, *(tag("code", told.get(key, "-")) for told in facts)] for key in keys
     ]
     header = ["", *named_runs(runs)]
     made = ", ".join(f"{name} {version}" for name, version in here.items())
@@ -57,9 +57,8 @@ def _commands(run: ReportedRun) -> Iterator[str]:
     place = shlex.quote(run.directory.name)
     if run.analyses:
         yield f"mdmkit analyze {place}"
-    for name, found in run.evaluations.items():
-        if isinstance(found, Mapping) and "suite" in found:
-            yield f"mdmkit eval {place} --suite {shlex.quote(name)}"
+    for record in run.suites.values():
+        yield f"mdmkit eval {place} --suite {shlex.quote(str(record.suite.get('name')))}"
 
 
 def _branch(run: ReportedRun) -> Mapping[str, object] | None:

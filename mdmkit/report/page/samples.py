@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mdmkit.report.page.analyses import OUTCOME
 from mdmkit.report.page.markup import Markup, data, details, joined, missing, paragraph, tag
 from mdmkit.report.page.plots import thinned
 from mdmkit.report.page.reading import ReportedRun, Tell
+
+OUTCOME = (LookupError, TypeError, ValueError, AttributeError)
+"""What a file that is not what was expected leads to."""
 
 _MOST_LOGS, _MOST_TEXTS = 6, 4
 _LARGEST = 2_000_000
@@ -29,13 +31,14 @@ def samples(runs: Sequence[ReportedRun], tell: Tell) -> Markup:
             continue
         left -= size
         found.append(sample)
-    place = runs[0].directory.name
     if not found:
-        what = "No samples with their steps are kept with these runs."
-        return missing(what, "mdmkit run recipe.toml", f"mdmkit sample {place}")
+        what = "These runs have kept no samples; a run keeps some at its end."
+        return missing(what, "mdmkit run recipe.toml")
     parts = [_player(found), _texts(found)]
     if cut:
-        parts.append(paragraph(f"{cut} samples are left out to keep the page small.", class_="note"))
+        parts.append(
+            paragraph(f"{cut} samples are left out to keep the page small.", class_="note")
+        )
     return joined(*parts, data(found, id="samples-data"))
 
 
@@ -88,11 +91,11 @@ def _player(found: Sequence[Mapping[str, Any]]) -> Markup:
     buttons = [
         tag("button", symbol, type="button", data_player=name, aria_label=words)
         for name, symbol, words in (
-            ("start", "⏮", "To the start"),
+            ("start", "|◀", "To the start"),
             ("back", "◀", "A state back"),
             ("play", "Play", "Play"),
             ("forward", "▶", "A state forward"),
-            ("end", "⏭", "To the end"),
+            ("end", "▶|", "To the end"),
         )
     ]
     chosen = tag(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import frozen
 
@@ -47,7 +46,7 @@ def parameters(run: ReportedRun) -> int | None:
     try:
         with safe_open(path, "np") as file:
             names = file.keys()
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+            return sum(int(math.prod(file.get_slice(name).get_shape())) for name in names)
     except (OSError, SafetensorError):
         return None
 
@@ -56,12 +55,15 @@ def summary(runs: Sequence[ReportedRun]) -> Markup:
     """A sentence, and the key numbers of each run."""
     if len(runs) > _AS_CARDS:
         return joined(_sentence(runs), _as_table(runs))
-    return joined(_sentence(runs), tag("div", *map(_card, runs), class_="cards"))
+    return joined(
+        _sentence(runs),
+        tag("div", *map(_card, runs), class_="cards" if len(runs) > 1 else "cards single"),
+    )
 
 
 def _sentence(runs: Sequence[ReportedRun]) -> Markup:
-    corpora = {run.recipe.get("data", {}).get("corpus", {}).get("use") for run in runs}
-    kinds = {run.value("objective", "use") for run in runs}
+    corpora = {_use(run.value("data", "corpus")) for run in runs}
+    kinds = {_use(run.recipe.get("objective")) for run in runs}
     many = "One run" if len(runs) == 1 else f"{len(runs)} runs"
     trained = ", ".join(sorted(str(kind).replace("_", " ") for kind in kinds if kind))
     text = f"{many} of {trained}" if trained else many
@@ -75,8 +77,12 @@ def _sentence(runs: Sequence[ReportedRun]) -> Markup:
         else f"{done} of {len(runs)} are finished." if len(runs) > 1
         else f"It stands at step {runs[0].step}."
     )  # fmt: skip
-    last = " NELBO is the bound that masked diffusion optimises on −log p, in nats per token: lower is better."
-    return paragraph(text + last, class_="lead")
+    nelbo = "The NELBO is an upper bound on −log p, in nats per token: lower is better."
+    return paragraph(f"{text} {nelbo}", class_="lead")
+
+
+def _use(table: object) -> object:
+    return table.get("use") if isinstance(table, Mapping) else None
 
 
 def _finished(run: ReportedRun) -> bool:
@@ -134,9 +140,9 @@ def _as_table(runs: Sequence[ReportedRun]) -> Markup:
     names = list(dict.fromkeys(name for run in runs for name, _ in _facts(run)))
     for run in runs:
         points, facts = validation_points(run), dict(_facts(run))
-        last = f"{_nelbo(points[-1])}" if points else "–"
+        last = f"{_nelbo(points[-1])}" if points else "-"
         label = joined(swatch(run.number), run.label)
-        rows.append([label, last, *(facts.get(name, "–") for name in names)])
+        rows.append([label, last, *(facts.get(name, "-") for name in names)])
     header = ["run", "validation NELBO, last", *names]
     return table(header, rows, caption="The runs in short")
 
@@ -144,8 +150,3 @@ def _as_table(runs: Sequence[ReportedRun]) -> Markup:
 def swatch(number: int) -> Markup:
     """The colour of a run, beside its name."""
     return tag("span", class_=f"swatch colour-{number % 7}", aria_hidden="true")
-
-
-def shown_path(directory: Path) -> str:
-    """A run as one types it."""
-    return directory.name

@@ -19,13 +19,15 @@ def system(runs: Sequence[ReportedRun]) -> Markup:
     parts: list[Content] = []
     if lines:
         known = axes_of(lines)
-        axes = {axis: known[axis] for axis in ("seconds", "steps") if axis in known}
+        axes: dict[str, str] = {a: known[a] for a in ("seconds", "steps") if a in known}
         top = max(value for line in lines for value in line.y if value is not None)
         plot = Plot(
             name="speed",
             title="Tokens per second",
             axes=axes,
-            views=[View(label="", y_label="tokens per second", series=lines, low=0, high=1.05 * top)],
+            views=[
+                View(label="", y_label="tokens per second", series=lines, low=0, high=1.05 * top)
+            ],
             note="As logged: of training alone, without validations and checkpoints.",
         )
         parts.append(plot.html())
@@ -39,8 +41,8 @@ def system(runs: Sequence[ReportedRun]) -> Markup:
     told = [dict(_facts(run)) for run in runs]
     names = list(dict.fromkeys(name for facts in told for name in facts))
     if names:
-        rows = [[name, *(facts.get(name, "–") for facts in told)] for name in names]
-        caption = "Speed, memory, versions and device"
+        rows = [[name, *(facts.get(name, "-") for facts in told)] for name in names]
+        caption = "Speed, memory and device"
         header = ["", *named_runs(runs)]
         parts += [tag("h3", caption), table(header, rows, caption=caption, words=len(header))]
     return joined(*parts)
@@ -54,8 +56,9 @@ def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
         yield from _bench(run.bench)
     if run.manifest is not None and "ranks" in run.manifest:
         yield "processes", str(run.manifest["ranks"])
-    for name, value in run.environment.items():
-        yield name.replace("_", " "), str(value)
+    for name in ("device", "threads", "cpu_capability", "platform"):
+        if name in run.environment:
+            yield name.replace("_", " "), str(run.environment[name])
 
 
 def _bench(bench: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -76,5 +79,6 @@ def _bench(bench: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     ]
     if peaks:
         yield "peak memory, bench", size(int(max(peaks)))
-    for note in bench.get("notes") or ():
-        yield "note of the bench", str(note)
+    notes = bench.get("notes")
+    if isinstance(notes, list) and notes:
+        yield "notes of the bench", " ".join(map(str, notes))

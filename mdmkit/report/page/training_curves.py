@@ -21,14 +21,17 @@ UNITS: Mapping[str, str] = {
     "train/grad_noise_signal": "squared norm of the mean gradient",
 }
 _NOT_DRAWN = {"step", "tokens", "seconds", SPEED}
-_BAND = "The band is one standard error on either side."
+_BAND = (
+    "The band is one standard error on either side, over the text. Runs on the same text and masks "
+    "move together, so their differences are surer than the bands suggest."
+)
 
 
 def curves(runs: Sequence[ReportedRun]) -> Markup:
     """Both figures, as far as there is something to draw."""
     plots = [plot for plot in (_validation(runs), _training(runs)) if plot is not None]
     if not plots:
-        return missing("Nothing has been logged yet.", "mdmkit run recipe.toml --resume")
+        return missing("Nothing has been logged yet.", "mdmkit run recipe.toml")
     return joined(*(plot.html() for plot in plots))
 
 
@@ -67,22 +70,21 @@ def _validation(runs: Sequence[ReportedRun]) -> Plot | None:
         low=min(low) - pad,
         high=max(high) + pad,
     )
-    note = f"{_BAND} It is that of the text; runs on the same text and masks move together, so their differences are surer than the bands suggest."
     return Plot(
-        name="validation", title="Validation NELBO", axes=axes_of(lines), views=[view], note=note
+        name="validation", title="Validation NELBO", axes=axes_of(lines), views=[view], note=_BAND
     )
 
 
 def _training(runs: Sequence[ReportedRun]) -> Plot | None:
-    names = dict.fromkeys(
+    logged = dict.fromkeys(
         name
         for run in runs
         for line in run.lines
         for name in line
         if name not in _NOT_DRAWN and not name.startswith("val/")
     )
-    first = [name for name in UNITS if name in names]
-    names = [*first, *sorted(name for name in names if name not in first)]
+    first = [name for name in UNITS if name in logged]
+    names = [*first, *sorted(name for name in logged if name not in first)]
     views = [
         View(label=name, y_label=UNITS.get(name, name), series=lines)
         for name in names

@@ -87,18 +87,19 @@ def make_report(
     if find_spec("plotly") is None:
         raise MissingPackageError("mdmkit report", "plotly", extra="plot")
     problems: list[str] = []
+    elsewhere: list[str] = []  # what the page says in its place
     read = read_runs(runs, runs_dir, problems.append)
-    sections = _sections(read, problems.append, out)
+    sections = _sections(read, problems.append, elsewhere.append, out)
     problems = list(dict.fromkeys(problems))
     names = ", ".join(run.label for run in read[:4]) + (" and others" if len(read) > 4 else "")
     found = _problems(problems)
     return Report(
         html=document(f"mdmkit report: {names}", names, [*sections[:1], *found, *sections[1:]]),
-        problems=problems,
+        problems=[*problems, *elsewhere],
     )
 
 
-def _sections(runs: Sequence[ReportedRun], tell: Tell, out: str) -> list[Section]:
+def _sections(runs: Sequence[ReportedRun], tell: Tell, aside: Tell, out: str) -> list[Section]:
     import plotly
     import torch
 
@@ -108,13 +109,13 @@ def _sections(runs: Sequence[ReportedRun], tell: Tell, out: str) -> list[Section
         "plotly": plotly.__version__,
     }
     found = [
-        ("summary", "In short", summary(runs)),
+        ("summary", "Overview", summary(runs)),
         ("recipe", "The recipe", recipes(runs)),
         ("curves", "Curves", curves(runs)),
-        ("comparison", "Comparison", comparison(runs, tell)),
+        ("comparison", "Comparison", comparison(runs, aside)),
         ("mask-ratio", "Loss by mask ratio", mask_ratio_section(runs)),
-        ("analyses", "Analyses", analyses(runs, tell)),
-        ("evaluations", "Evaluations", evaluations(runs, tell)),
+        ("analyses", "Analyses", analyses(runs)),
+        ("evaluations", "Evaluations", evaluations(runs)),
         ("samples", "Samples", samples(runs, tell)),
         ("system", "System", system(runs)),
         ("reproduce", "Reproduce this", reproduce(runs, out, here)),

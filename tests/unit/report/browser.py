@@ -48,7 +48,7 @@ class Browser:
                 "--disable-component-update", "--disable-extensions", "--hide-scrollbars",
                 f"--user-data-dir={self._profile.name}", "--remote-debugging-pipe", "about:blank",
             ],
-            close_fds=False, preexec_fn=descriptors,  # noqa: PLW1509 - no threads are ours
+            close_fds=False, preexec_fn=descriptors,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(theirs)
@@ -111,7 +111,8 @@ class Browser:
         elif event == "Log.entryAdded":
             self.said.append(facts["entry"]["text"])
         elif event == "Network.requestWillBeSent":
-            self.requests.append(facts["request"]["url"])
+            if not (url := facts["request"]["url"]).startswith("data:"):  # the page's own
+                self.requests.append(url)
         elif event == "Page.loadEventFired":
             self._loaded = True
 
