@@ -133,9 +133,7 @@ def _plan(directory: Path, wish: Wish) -> Plan:
     whole, notes = _newest_whole(folder, steps, wish.keep)
     if not whole:
         notes.append("has no whole checkpoint; all are left, for what they may still be good for")
-        return Plan(
-            directory=directory, keeps=tuple(steps), removals=leftovers, notes=tuple(notes)
-        )
+        return Plan(directory=directory, keeps=tuple(steps), removals=leftovers, notes=tuple(notes))
     needed = _needed_by_branches(directory)
     older = [step for step in steps if step < min(whole) and step not in needed]
     older = [step for step in older if keep_every == 0 or step % keep_every]

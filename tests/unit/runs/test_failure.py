@@ -27,9 +27,10 @@ def test_the_error_of_a_training_is_kept_until_it_goes_on(
         return found._replace(total=found.total * float("nan"))
 
     runs = tiny_recipe.parent.parent / "runs"
-    with monkeypatch.context() as patch, pytest.raises(TrainingError):
+    with monkeypatch.context() as patch:
         patch.setattr(LiveMaskedDiffusion, "loss", broken)
-        train(recipe)
+        with pytest.raises(TrainingError):
+            train(recipe)
     (run,) = runs.iterdir()
     kept = read_failure(run)
     assert kept is not None
@@ -60,9 +61,13 @@ def test_what_goes_wrong_while_it_is_written_hides_nothing(
     def lost() -> int:
         raise RuntimeError("the job is gone")
 
-    with pytest.raises(CheckpointError, match="the real one"), recorded(tmp_path) as watched:
-        watched.step = lost
-        raise CheckpointError("the real one")
+    def failing() -> None:
+        with recorded(tmp_path) as watched:
+            watched.step = lost
+            raise CheckpointError("the real one")
+
+    with pytest.raises(CheckpointError, match="the real one"):
+        failing()
 
 
 def test_other_ranks_than_the_first_write_nothing(tmp_path: Path) -> None:

@@ -53,9 +53,7 @@ def test_time_is_judged_by_the_later_half() -> None:
 
 def test_steps_that_are_not_finite() -> None:
     lines = [window(step, nonfinite_steps=min(step, 2)) for step in range(30)]
-    assert odd(history(*lines)) == [
-        "2 steps had a gradient that was not finite and were skipped"
-    ]
+    assert odd(history(*lines)) == ["2 steps had a gradient that was not finite and were skipped"]
     lines.append(window(30, None, nonfinite_steps=3))
     assert odd(history(*lines)) == [
         "3 steps had a gradient that was not finite and were skipped, 1 of them in the last 20 "

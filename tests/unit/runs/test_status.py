@@ -77,10 +77,13 @@ def test_a_finished_run_has_its_weights_and_all_its_numbers(run: Path) -> None:
 
 
 def test_a_run_that_failed(run: Path) -> None:
-    error = OSError("no\nroom " + "x" * 1000)
-    with pytest.raises(OSError, match="no"), recorded(run) as watched:
-        watched.step = lambda: 25
-        raise error
+    def failing() -> None:
+        with recorded(run) as watched:
+            watched.step = lambda: 25
+            raise OSError("no\nroom " + "x" * 1000)
+
+    with pytest.raises(OSError, match="no"):
+        failing()
     status = status_of(run)
     assert status.words == "failed at step 25 of 100"
     assert status.why is not None
@@ -99,7 +102,12 @@ def test_a_run_that_failed(run: Path) -> None:
         ("resolved.json", "[]", "damaged", "resolved.json: cannot be read (TypeError"),
         ("resolved.json", '{"train": {"steps": true}}', "damaged", "it is not the recipe of a run"),
         ("failure.json", "{}", "damaged", "failure.json: cannot be read (expected the keys error"),
-        ("failure.json", "[" * 99 + "]" * 99, "damaged", "failure.json: cannot be read (nested too deep"),
+        (
+            "failure.json",
+            "[" * 99 + "]" * 99,
+            "damaged",
+            "failure.json: cannot be read (nested too deep",
+        ),
         ("metrics.jsonl", "rubbish\n", "interrupted", "metrics.jsonl: its last line is b'rubbish'"),
         ("metrics.jsonl", '{"step": 3, "x": NaN}\n', "interrupted", "its last line is"),
         ("metrics.jsonl", '{"step": 3', "interrupted", None),
