@@ -12,7 +12,7 @@ from mdmkit.builtin.evaluators.analysis.locality_looks import Looks
 from mdmkit.errors import DataError, MdmkitError, RecipeError
 from mdmkit.evaluation.driver import run_evaluation
 from mdmkit.recipe import load_recipe
-from mdmkit.testing import evaluation_context
+from mdmkit.testing import UniformDenoiser, evaluation_context
 from mdmkit.values import Batch, Picture
 
 from .test_few_step import TEXTS, Letters
@@ -141,6 +141,14 @@ def test_the_numbers_depend_neither_on_batches_nor_on_what_else_is_asked():
     lost = whole.pictures["lost"]
     assert isinstance(lost, Picture)
     assert lost.lines[0].y[-1] == whole.measurements["lost_both"].value
+
+
+def test_a_network_that_sees_nothing_has_no_share_of_it_near():
+    context = evaluation_context()
+    blind = attrs.evolve(context, call=lambda f: f(UniformDenoiser(11)))
+    found = run_evaluation(Locality(blocks=0, distances=(1,), radii=(1, 2)), blind).measurements
+    assert found["context"].value == found["lost_both"].value == 0
+    assert "near_share" not in found
 
 
 def test_checkpoints_make_curves_over_training():

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
 
 _ROWS = 64  # that are looked through at once
-_NEAR = 4
+_NEAR = 4  # the largest radius that is called near
+_SURE = 3.0  # standard errors
 
 
 @frozen(kw_only=True)
@@ -215,6 +216,8 @@ class LiveLocality:
     def compute(self) -> dict[str, Measurement]:
         """What is lost by hiding all within the largest radius, on which side, and how near it was.
 
+        Without `near_share` where the context is not surely worth anything.
+
         Raises:
             MdmkitError: where the network's cross-entropies are not finite.
         """
@@ -232,7 +235,7 @@ class LiveLocality:
         found |= {f"lost_{side}": table.difference(look, base) for side, look in sides.items()}
         found["left_minus_right"] = table.difference(sides["left"], sides["right"])
         near = [r for r in self.looks.radii if r <= _NEAR]
-        if near and found["context"].value > 0:
+        if near and found["context"].value > _SURE * found["context"].stderr:
             hidden = self.looks.hidden("both", near[-1])
             found["near_share"] = table.share(hidden, base, blind)
         return found
