@@ -139,6 +139,7 @@ def test_over_training_the_gap_closes(exact: Result) -> None:
     assert abs(left.y[2]) < 4 * left.stderr[2]
     share = lines["share_learned"]["mask ratio 0.3"]
     assert share.y[2] == pytest.approx(1, abs=0.1)
+    assert "mask ratio 0.9" not in lines["share_learned"]  # too little to learn
     sums = [lines["gained_and_staying"][name].y for name in lines["gained_and_staying"]]
     unigram = lines["curves"]["unigram entropy"].y
     assert [sum(three) for three in zip(*sums, strict=True)] == pytest.approx(unigram)
