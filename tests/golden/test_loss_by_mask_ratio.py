@@ -139,7 +139,6 @@ def test_over_training_the_gap_closes(exact: Result) -> None:
     assert abs(left.y[2]) < 4 * left.stderr[2]
     share = lines["share_learned"]["mask ratio 0.3"]
     assert share.y[2] == pytest.approx(1, abs=0.1)
-    assert "mask ratio 0.9" not in lines["share_learned"]  # too little to learn
     sums = [lines["gained_and_staying"][name].y for name in lines["gained_and_staying"]]
     unigram = lines["curves"]["unigram entropy"].y
     assert [sum(three) for three in zip(*sums, strict=True)] == pytest.approx(unigram)
@@ -153,3 +152,8 @@ def test_where_the_truth_is_unknown_the_best_stands_for_it() -> None:
     assert "upper bound" in drawn["still_to_gain"].note
     (stays,) = [one for one in drawn["gained_and_staying"].lines if "stays" in one.name]
     assert not stays.known
+
+
+def test_no_share_is_told_of_what_is_next_to_nothing() -> None:
+    poor = measured(0.9, packing="x")
+    assert "share_learned" not in LossByMaskRatio.over_training({10: poor, 20: poor})
