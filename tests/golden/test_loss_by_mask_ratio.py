@@ -155,5 +155,5 @@ def test_where_the_truth_is_unknown_the_best_stands_for_it() -> None:
 
 
 def test_no_share_is_told_of_what_is_next_to_nothing() -> None:
-    poor = measured(0.9, packing="x")
+    poor = measured(0.99, packing="x")
     assert "share_learned" not in LossByMaskRatio.over_training({10: poor, 20: poor})
