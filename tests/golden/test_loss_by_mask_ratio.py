@@ -152,3 +152,8 @@ def test_where_the_truth_is_unknown_the_best_stands_for_it() -> None:
     assert "upper bound" in drawn["still_to_gain"].note
     (stays,) = [one for one in drawn["gained_and_staying"].lines if "stays" in one.name]
     assert not stays.known
+
+
+def test_no_share_is_told_of_what_is_next_to_nothing() -> None:
+    poor = measured(0.99, packing="x")
+    assert "share_learned" not in LossByMaskRatio.over_training({10: poor, 20: poor})

@@ -27,6 +27,7 @@ Numbers = NDArray[np.float64]
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Mask ratios whose way through training is drawn."""
 
+_LEAST = 0.1  # nats: of less no share is told
 _CURVES = 7  # more lines in one picture cannot be told apart
 _PAIRED = (
     "Each error is that of a point by itself; all checkpoints are measured on the same text and "
@@ -84,6 +85,16 @@ class Course:
         floor = at(self.floor[None])[0]
         return evolve(self, x=told, h=at(self.h), stderr=at(self.stderr), floor=floor)
 
+    def only(self, some: NDArray[np.bool_]) -> Course:
+        """The same at some of the mask ratios, ``[K]``."""
+        return evolve(
+            self,
+            x=self.x[some],
+            h=self.h[:, some],
+            stderr=self.stderr[:, some],
+            floor=self.floor[some],
+        )
+
     @property
     def caution(self) -> str:
         """What is to be said where the truth is not known."""
@@ -94,12 +105,7 @@ def over_training(results: Mapping[int, Result]) -> dict[str, Picture]:
     """The pictures, by name."""
     course = Course.of(results)
     told = course.told()
-    learnable = told.unigram - told.floor
-    share_note = (
-        "(unigram entropy - loss) / (unigram entropy - what stays). At 1 nothing is left to learn "
-        f"at that mask ratio; below 0 looking at no context would do better.{course.caution}"
-    )
-    return {
+    drawn = {
         "curves": _curves(course),
         "levels": _by_step(
             told, told.h, told.stderr, title="Loss by mask ratio over training", note=_PAIRED
@@ -111,16 +117,29 @@ def over_training(results: Mapping[int, Result]) -> dict[str, Picture]:
             title="What is still to be gained over training",
             note=f"Loss minus what stays. {_PAIRED}{course.caution}",
         ),
-        "share_learned": _by_step(
-            told,
-            (told.unigram - told.h) / learnable,
-            told.stderr / np.abs(learnable),
-            title="Share of what can be learned that is learned",
-            unit="share",
-            note=share_note,
-        ),
         "gained_and_staying": _gained_and_staying(course),
     }
+    learnable = told.unigram - told.floor
+    clear = learnable > np.maximum(_LEAST, 3 * told.stderr.max(0))
+    if clear.any():
+        drawn["share_learned"] = _share_learned(told.only(clear), learnable[clear])
+    return drawn
+
+
+def _share_learned(told: Course, learnable: Numbers) -> Picture:
+    """Where there is enough to learn for a share of it to mean something."""
+    return _by_step(
+        told,
+        (told.unigram - told.h) / learnable,
+        told.stderr / learnable,
+        title="Share of what can be learned that is learned",
+        unit="share",
+        note=(
+            "(unigram entropy - loss) / (unigram entropy - what stays). At 1 nothing is left to "
+            "learn at that mask ratio; below 0 the counts of tokens alone would do better. Mask "
+            f"ratios at which there is little to learn are left out.{told.caution}"
+        ),
+    )
 
 
 def _curves(course: Course) -> Picture:

@@ -34,7 +34,8 @@ def loss_picture(
     lines.append(Line(name=UNIGRAM, x=ratios, y=(unigram,) * len(ratios), known=True))
     note = (
         "The NELBO per token is the area under the curve. "
-        "The unigram entropy is what tokens cost whose context is not looked at. "
+        "The unigram entropy is the least that tokens cost whose context is not looked at, by the "
+        "counts of this very text; those of the training text cost a little more. "
     )
     note += (
         "The distance to the true conditional entropy is what can still be learned."
