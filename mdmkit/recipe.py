@@ -133,6 +133,9 @@ class Train:
     validate_every: int = option(1000, ge=0, doc="steps between validations; 0: only at the end")
     validate_blocks: int = option(256, ge=0, doc="validation blocks that are read; 0: all")
     validate_draws: int = option(1, ge=1, doc="Monte-Carlo draws for each of these blocks")
+    sample_every: int | None = option(
+        None, ge=1, doc="steps between texts that are generated and kept; unset: only at the end"
+    )
     checkpoint_every: int = option(1000, ge=0, doc="steps between checkpoints; 0: only at the end")
     keep_checkpoints: int = option(2, ge=0, doc="how many of the newest are kept; 0: all")
     keep_every: int = option(

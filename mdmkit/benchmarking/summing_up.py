@@ -14,7 +14,7 @@ from mdmkit.benchmarking.machine import Machine, matmul_dtype
 from mdmkit.benchmarking.measuring import Measured
 from mdmkit.benchmarking.result import BenchResult, Sizes, Spread, Utilisation, utilisation
 from mdmkit.benchmarking.roofline import Part, Work, layer_numbers, roofline
-from mdmkit.costs import Flops, flops_per_token
+from mdmkit.costs import Flops, flops_per_token, inputs_per_position
 from mdmkit.costs.meta import build_on_meta
 from mdmkit.environment import environment
 from mdmkit.errors import RecipeError
@@ -100,6 +100,7 @@ def _flops(recipe: Recipe, sizes: Sizes) -> Flops | None:
             vocab_size=sizes.vocab_size,
             scored_share=sizes.scored_share,
             causal_share=sizes.causal_share,
+            width=inputs_per_position(recipe),
         )
     except RecipeError:
         return None

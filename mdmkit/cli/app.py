@@ -22,14 +22,18 @@ from mdmkit.cli import (
     recipes,
     report,
     run,
+    runs,
     sample,
     schema,
     show,
+    watch,
 )
 from mdmkit.cli import eval as evaluation
 
 COMMANDS = (
     run,
+    watch,
+    runs,
     evaluation,
     sample,
     analyze,

@@ -228,7 +228,11 @@ def _described(facts: dict[str, Any]) -> Iterator[str]:
 
 def _named(table: dict[str, Any]) -> str:
     """A table on one line; what is long (a list of files, an explanation) is in the JSON only."""
-    words = [f"{key} {value}" for key, value in table.items() if value is not None]
+    words = [
+        f"{key} ({_named(value)})" if isinstance(value, dict) else f"{key} {value}"
+        for key, value in table.items()
+        if value is not None
+    ]
     return ", ".join(word for word in words if len(word) < _LONG)
 
 

@@ -5,6 +5,7 @@ for the positions in the loss alone:
 
     3 · rows · (body(L) + share · L · head)
 
+An objective that shows the network more than one input a position is counted with all of them.
 Attention counts in full where it is causal, too. Norms, activations, the loss, the optimizer,
 averaged weights and validations are not counted.
 """
@@ -21,6 +22,7 @@ from attrs import frozen
 from mdmkit.comparison.smoothing import Floats
 from mdmkit.costs.flops import TRAINING, flops_per_token
 from mdmkit.costs.meta import build_on_meta
+from mdmkit.costs.shares import inputs_per_position
 from mdmkit.errors import RecipeError
 from mdmkit.values import Vocabulary
 
@@ -66,6 +68,7 @@ def forward_flops(recipe: Recipe, vocab: Vocabulary) -> ForwardFlops | None:
             length=length,
             vocab_size=vocab.size,
             scored_share=1.0,
+            width=inputs_per_position(recipe),
         )
     except RecipeError:  # a network may look at values, which the meta device does not have
         return None
@@ -113,12 +116,16 @@ def loss_share(recipe: Recipe, lines: Sequence[Mapping[str, Any]]) -> LossShare:
         )
     if recipe.objective.prediction == "next_token":
         share, source = 1.0, "1: next-token prediction"
-    elif (expected := expected_mask_rate(recipe)) is not None:
+    elif (expected := _if_masked(recipe)) is not None:
         share, source = expected, "the recipe's mean mask rate, by quadrature"
     else:
         share, source = 1.0, "1, an upper bound: not logged, and the recipe alone does not say"
     last = np.array([float(recipe.train.steps)])
     return LossShare(steps=last, shares=np.array([share]), source=source)
+
+
+def _if_masked(recipe: Recipe) -> float | None:
+    return expected_mask_rate(recipe) if recipe.objective.prediction == "masked" else None
 
 
 def expected_mask_rate(recipe: Recipe) -> float | None:

@@ -2,7 +2,7 @@
 
 from mdmkit.costs.flops import Flops, flops_per_token
 from mdmkit.costs.parameters import Parameters, count_parameters
-from mdmkit.costs.shares import Shares, expected_shares, scored_share
+from mdmkit.costs.shares import Shares, expected_shares, inputs_per_position, scored_share
 
 __all__ = [
     "Flops",
@@ -11,5 +11,6 @@ __all__ = [
     "count_parameters",
     "expected_shares",
     "flops_per_token",
+    "inputs_per_position",
     "scored_share",
 ]

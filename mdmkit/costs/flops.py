@@ -64,6 +64,7 @@ def flops_per_token(
     vocab_size: int,
     scored_share: float,
     causal_share: float = 0.0,
+    width: int = 1,
 ) -> Flops:
     """Count the FLOPs of a token; the weights of `denoiser` are not read, whatever device has them.
 
@@ -74,25 +75,26 @@ def flops_per_token(
             counted; those that the network cuts off by itself are.
         scored_share: share of the positions whose logits are computed, in [0, 1].
         causal_share: share of the rows with causal attention, in [0, 1]. Their attention counts
-            (L + 1)/2L of the full one: position i sees i.
+            (S + 1)/2S of the full one, with S inputs: input i sees i.
+        width: inputs for each position of the text: S = width·L.
 
     Raises:
         RecipeError: where the network does not run on the meta device.
     """
-    network = on_meta(denoiser)
+    network, shown = on_meta(denoiser), width * length
     with in_words("called"), torch.no_grad(), LikeCuda(autocast=False):
-        one, _ = _body(network, 1, length)
-        two, h = _body(network, 2, length)
+        one, _ = _body(network, 1, shown)
+        two, h = _body(network, 2, shown)
         with FlopCounterMode(display=False) as head:
             logits = network.unembed(h[0])
     # What is done once for all rows, such as a constant conditioning, costs a row nothing.
     weights, others = (more - less for more, less in zip(two, one, strict=True))
     real = min(vocab_size / logits.shape[-1], 1.0)
-    causal = causal_share * (length + 1) / (2 * length)
+    causal = causal_share * (shown + 1) / (2 * shown)
     return Flops(
         blocks=weights / length,
         attention=others / length * (1 - causal_share + causal),
-        head=head.get_total_flops() / length * real * scored_share,
+        head=head.get_total_flops() / shown * real * scored_share,
     )
 
 

@@ -121,6 +121,7 @@ class Planner:
             vocab_size=self.vocab_size,
             scored_share=self.shares.scored,
             causal_share=self.shares.causal,
+            width=self.shares.width,
         )
 
     @cached_property

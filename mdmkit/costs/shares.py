@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from mdmkit.costs.dry import dry_objective
-from mdmkit.values import MixedNoised
+from mdmkit.values import MixedNoised, Noised
 
 if TYPE_CHECKING:
     from mdmkit.recipe import Recipe
@@ -24,12 +24,20 @@ class Shares:
     """Means over training.
 
     Attributes:
-        scored: share of the positions whose cross-entropy is in the loss.
+        scored: share of the positions of the text whose cross-entropy is in the loss.
         causal: share of the rows with causal attention.
+        width: inputs of a row of the network for each position of the text.
     """
 
     scored: float
     causal: float
+    width: int = 1
+
+
+def inputs_per_position(recipe: Recipe) -> int:
+    """How many inputs the objective shows the network for each position of the text."""
+    dry = dry_objective(recipe)
+    return _width(recipe, dry.corrupted(dry.objective.group))
 
 
 def scored_share(recipe: Recipe) -> float:
@@ -54,9 +62,14 @@ def expected_shares(recipe: Recipe) -> Shares:
     scored = causal = 0.0
     for stage in range(_STAGES):
         noised = dry.corrupted(rows, int(recipe.train.steps * (stage + 0.5) / _STAGES))
-        scored += float(noised.in_loss.double().mean()) / _STAGES
+        width = _width(recipe, noised)
+        scored += width * float(noised.in_loss.double().mean()) / _STAGES
         if isinstance(noised, MixedNoised):
             causal += float(noised.causal.double().mean()) / _STAGES
         else:
             causal += noised.attention.causal / _STAGES
-    return Shares(scored=scored, causal=causal)
+    return Shares(scored=scored, causal=causal, width=width)
+
+
+def _width(recipe: Recipe, noised: Noised) -> int:
+    return noised.inputs.shape[-1] // recipe.data.length

@@ -243,7 +243,12 @@ def _provenance(data: DataTable, split: Split, store: TokenStore, cut: Cut) -> d
 def _named(options: Any, catalogue: Mapping[str, type[Any]]) -> dict[str, Any]:
     """The table that an options object stands for in a recipe."""
     name = next((n for n, kind in catalogue.items() if kind is type(options)), None)
-    return {"use": name or type(options).__qualname__} | attrs.asdict(options)
+    inside = {
+        field.name: _named(value, catalogue)
+        for field in attrs.fields(type(options))
+        if type(value := getattr(options, field.name)) in catalogue.values()
+    }
+    return {"use": name or type(options).__qualname__} | attrs.asdict(options) | inside
 
 
 def _tokenizer_key(data: DataTable) -> str:

@@ -16,10 +16,21 @@ from attrs import frozen
 from mdmkit.data.cuts import Cut, Pieces, Rows
 from mdmkit.data.store import Frame, TokenStore
 from mdmkit.errors import DataError
-from mdmkit.options import option
+from mdmkit.options import component, option
+from mdmkit.problems import invalid
 from mdmkit.values import Vocabulary
 
-__all__ = ["PACKINGS", "Cut", "Document", "Packed", "PackingOptions", "Padded", "Wrapped"]
+__all__ = [
+    "PACKINGS",
+    "Cut",
+    "Document",
+    "Packed",
+    "PackingOptions",
+    "Padded",
+    "Rearranged",
+    "Thinned",
+    "Wrapped",
+]
 
 
 class PackingOptions(Protocol):
@@ -163,11 +174,87 @@ class Padded:
         )
 
 
+@frozen(kw_only=True)
+class Rearranged:
+    """Blocks of another packing whose tokens stand in another order: a test of what locality does.
+
+    Every real token of a block moves, BOS and EOS too; padding stays at the end. The blocks have
+    the same tokens as without, so that their bytes and documents are the same. All splits are
+    rearranged alike.
+
+    Masks that are drawn for each token by itself do not notice one order for all blocks: then
+    ``fixed`` and ``strided`` only change how positions have to be told apart. They do change what
+    next-token prediction, and masks that come in runs, have at hand.
+    """
+
+    of: PackingOptions = component("packed", doc="makes the blocks")
+    order: Literal["shuffled", "fixed", "strided"] = option(
+        "shuffled",
+        doc="shuffled: an order of its own for each block; fixed: one, drawn once, for all; "
+        "strided: the text at the positions 0, s, 2s, …, then 1, 1 + s, …, so that neighbours in "
+        "it stand s apart",
+    )
+    stride: int | None = option(None, ge=2, doc="s of strided, below the length")
+    seed: int = option(0, ge=0, doc="of the orders that are drawn")
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if "document_ids" in self.needs:
+            raise invalid("a document cannot be kept to itself where its tokens are moved", "of")
+        if (self.order == "strided") != (self.stride is not None):
+            raise ValueError('stride is for order = "strided", which needs it')
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the other packing asks for."""
+        needs: frozenset[str] = getattr(self.of, "needs", frozenset())
+        return needs
+
+    def frame(self, vocab: Vocabulary) -> Frame:
+        """That of the other packing, with which it shares the tokens on disk."""
+        return self.of.frame(vocab)
+
+    def cut(self, store: TokenStore, length: int, vocab: Vocabulary) -> Cut:
+        """The other packing's blocks, rearranged."""
+        from mdmkit.data.rearranging import Rearranged as Moved  # it imports torch
+
+        stride = self.stride or 1
+        if stride >= length:
+            raise DataError(
+                f"data.packing.stride: {stride} leaves all as it is; expected less than "
+                f"data.length, {length}"
+            )
+        blocks = self.of.cut(store, length, vocab)
+        return Moved(cut=blocks, arrangement=self.order, seed=self.seed, stride=stride)
+
+
+@frozen(kw_only=True)
+class Thinned(Packed):
+    """Packed, but a block holds every s-th token of the text: neighbours are s tokens apart in it.
+
+    A stretch of s·L tokens makes s blocks, one for each of its first s tokens; the tail that fills
+    no stretch is dropped. No block holds the near context, and the more it lacks the larger s is,
+    while all that is far is as it was: a dose of lost locality. A block's bytes are an equal share
+    of its stretch's.
+    """
+
+    stride: int = option(4, ge=2, doc="s")
+
+    def cut(self, store: TokenStore, length: int, vocab: Vocabulary) -> Cut:  # noqa: ARG002 - the contract
+        """Blocks of `length` tokens."""
+        from mdmkit.data.rearranging import EveryNth  # it imports torch
+
+        stretches = Pieces(store=store, width=length * self.stride)
+        return EveryNth(stretches=stretches, stride=self.stride)
+
+
 PACKINGS: Mapping[str, type[Any]] = {
     "packed": Packed,
     "wrapped": Wrapped,
     "padded": Padded,
     "document": Document,
+    "rearranged": Rearranged,
+    "thinned": Thinned,
 }
 """The closed catalogue: what ``use`` may say in ``[data.packing]``."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mdmkit.errors import CheckpointError
+from mdmkit.runs.folder import RESOLVED, runs_root
 from mdmkit.suggest import did_you_mean
-from mdmkit.training.run_directory import RESOLVED, runs_root
 
 
 def find_run(run: str | Path, runs_dir: str | Path | None = None) -> Path:

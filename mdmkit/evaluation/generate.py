@@ -49,6 +49,7 @@ def generate_samples(
     batch_size: int | None = None,
     facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> list[Sample]:
     """Texts from a live network, by the recipe's sampler.
 
@@ -63,6 +64,7 @@ def generate_samples(
         batch_size: rows a network call; as in training by default.
         facts: what provenance says of the weights, from `weights_facts`.
         progress: called as ``progress(rows done, n)``.
+        watch: called with every state on the way.
 
     Raises:
         RecipeError: where the sampler drives another kind of network, or `n`, `length` or
@@ -77,7 +79,7 @@ def generate_samples(
         asked=asked,
         facts=facts or {},
     )
-    return session.samples(watch=None, progress=progress)
+    return session.samples(watch=watch, progress=progress)
 
 
 def sample(

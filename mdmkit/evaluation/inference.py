@@ -35,14 +35,14 @@ def compile_network(root: Root, recipe: Recipe) -> None:
     """Have each block of the denoiser compiled by torch.compile.
 
     Raises:
-        RecipeError: where it lists no blocks, or generates from left to right.
+        RecipeError: where it lists no blocks, or generates one token after the other.
     """
     blocks = blocks_of(root.denoiser)
     if not blocks:
         raise RecipeError("compile: the denoiser of this run lists no blocks; leave it out")
-    if recipe.objective.prediction == "next_token":
+    if recipe.objective.prediction != "masked":
         raise RecipeError(
-            "compile: is for networks that predict masked tokens; from left to right a text grows, "
+            "compile: is for networks that predict masked tokens; token after token a text grows, "
             "and every length would be compiled by itself; leave it out"
         )
     compile_blocks(blocks)

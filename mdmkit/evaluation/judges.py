@@ -12,10 +12,10 @@ from mdmkit.errors import CheckpointError, DataError, MdmkitError, RecipeError
 from mdmkit.evaluation.find_run import find_run, is_run, run_names
 from mdmkit.problems import dotted
 from mdmkit.protocols import EvaluationContext
+from mdmkit.runs.folder import runs_root
 from mdmkit.suggest import did_you_mean
 from mdmkit.suite_sources import option_names
 from mdmkit.suites import Suite
-from mdmkit.training.run_directory import runs_root
 
 _COMPONENT = "evaluators.<label>.judge"  # what a judge calls its table, as in a recipe
 

@@ -33,8 +33,8 @@ from mdmkit.problems import found
 from mdmkit.protocols import BlockSource, RunFacts, Split
 from mdmkit.recipe import Recipe, recipe_from_dict, recipe_hash
 from mdmkit.recipe_files import Document, parse_overrides
+from mdmkit.runs.folder import RESOLVED, require_own_files
 from mdmkit.training.exported import saved_weights
-from mdmkit.training.run_directory import RESOLVED, require_own_files
 
 TOKENIZER = "tokenizer.json"
 PRECISIONS = ("bf16", "fp32")

@@ -19,8 +19,7 @@ from mdmkit.evaluation.run import TOKENIZER, load_into, weights_facts
 from mdmkit.files import explained, whole_folder, write_atomic, write_json
 from mdmkit.network import build_root
 from mdmkit.recipe import Recipe, dump_recipe, recipe_hash, recipe_toml
-from mdmkit.training.exported import IMPORTED, WEIGHTS
-from mdmkit.training.run_directory import RESOLVED
+from mdmkit.runs.folder import IMPORTED, RESOLVED, WEIGHTS
 
 
 def write_run(

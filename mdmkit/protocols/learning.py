@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mdmkit.recipe import Recipe
 
-Prediction = Literal["masked", "next_token"]
+Prediction = Literal["masked", "next_token", "any_order"]
 Stratification = Literal["iid", "jittered", "offset", "mirrored"]
 
 
@@ -181,8 +181,8 @@ class ObjectiveOptions(Protocol):
         needs: the denoiser features it asks for.
         prediction: what the trained network predicts, so that a sampler can say it fits.
 
-    Where rows are shown shifted right, for next-token prediction, it also says
-    ``shifts_text = True``: a denoiser that shifts by itself does not fit.
+    Where rows are shown shifted right, for next-token prediction, or in another order, it also
+    says ``shifts_text = True``: a denoiser that shifts by itself does not fit.
     """
 
     needs: ClassVar[frozenset[str]]

@@ -36,7 +36,14 @@ class Tokenizer(Protocol):
 
 
 class Corpus(Protocol):
-    """Named splits of text documents."""
+    """Named splits of text documents.
+
+    One that is made by a known process may also have ``masked_entropy(masked: int, length: int) ->
+    float``: the exact mean conditional entropy, in nats, of a masked token, where a uniform subset
+    of `masked` of the `length` tokens of a block is hidden and the others are seen. No network's
+    cross-entropy is lower in expectation. It may suppose one token a symbol and ``packed`` blocks
+    without EOS; its ``check`` then refuses recipes that have others.
+    """
 
     def documents(self, split: Split) -> Iterator[str]:
         """The documents of `split`, in an order that never changes.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from mdmkit.errors import MdmkitError
@@ -31,7 +32,7 @@ def print_picture(console: Console, name: str, picture: Drawn) -> None:
     for row in columns([[printable(cell) for cell in row] for row in rows]):
         _say(console, Text(f"  {row}"))
     if picture.note:
-        console.print(Text(f"  {picture.note}"))
+        console.print(Padding(Text(picture.note), (0, 0, 0, 2), expand=False))
 
 
 def write_pictures(folder: Path, name: str, drawn: Mapping[str, Drawn]) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from attrs import frozen
 from torch import Tensor
 
 from mdmkit.diffusion import mask_tokens, masked_logits, scattered, time_at_mask_rate
+from mdmkit.errors import RecipeError
 from mdmkit.protocols import Denoiser, EvaluationContext
 from mdmkit.scoring.work import require_any_length
 from mdmkit.values import Attention
@@ -39,9 +40,15 @@ class Greedy:
         """Batches of at most as many tokens as ``context.batch_size`` blocks of L have.
 
         Raises:
-            RecipeError: for a denoiser that does not take rows of any length.
+            RecipeError: for a denoiser that does not take rows of any length, or one that is asked
+                in an order.
         """
         require_any_length(context)
+        if context.prediction == "any_order":
+            raise RecipeError(
+                'greedy answers are for networks that predict "masked" or "next_token"; this one '
+                'predicts "any_order"'
+            )
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row, (text, count) in enumerate(zip(tokens, counts, strict=True)):
             alike[count, len(text)].append(row)

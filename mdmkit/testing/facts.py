@@ -85,8 +85,10 @@ class HashDenoiser(nn.Module):
             seen = seen & (ids[:, :, None] == ids[:, None, :])
         if attention.padding is not None:
             seen = seen & attention.padding[:, None, :]
-        mixed = (self.mix[:length, :length] * seen) @ self.values[tokens]
-        return torch.tanh(mixed + self.place[:length])
+        where = attention.positions
+        where = torch.arange(length)[None] if where is None else where
+        mixed = (self.mix[where[:, :, None], where[:, None, :]] * seen) @ self.values[tokens]
+        return torch.tanh(mixed + self.place[where])
 
     def unembed(self, h: Tensor) -> Tensor:
         """``[..., D]`` to ``[..., V]``."""

@@ -70,12 +70,23 @@ def check_objective(
 
 
 def _check_noised(subject: Subject, noised: Noised) -> None:
-    contract, shape = subject.contract, (ROWS, LENGTH)
+    contract, where = subject.contract, noised.attention.positions
+    contract.require(
+        noised.inputs.shape == (ROWS, LENGTH) or where is not None,
+        "Noised.inputs is [B, L]; with attention.positions it may be wider",
+        lambda: f"{list(noised.inputs.shape)}, L = {LENGTH}",
+    )
+    shape = (ROWS, noised.inputs.shape[-1])
+    contract.require(
+        where is None or (where.shape == shape and bool(((where >= 0) & (where < LENGTH)).all())),
+        "attention.positions is [B, S], of the L positions of the text",
+        lambda: repr(where),
+    )
     for name, dtype in _NOISED.items():
         value = getattr(noised, name)
         contract.require(
             value.shape == shape and value.dtype == dtype,
-            f"Noised.{name} is [B, L] {dtype}",
+            f"Noised.{name} is [B, L] (or [B, S]) {dtype}",
             f"{list(value.shape)} {value.dtype}",
         )
     t = noised.t
@@ -85,6 +96,7 @@ def _check_noised(subject: Subject, noised: Noised) -> None:
         lambda: repr(t),
     )
     scored = subject.rows(torch.arange(ROWS)).scored()
+    scored = scored if where is None else scored.gather(1, where)
     outside = int((noised.in_loss & ~scored).sum())
     contract.require(not outside, "only scored tokens are in the loss", f"{outside} others")
     weights = noised.weights[noised.in_loss]
@@ -126,6 +138,7 @@ def _equal(one: Noised, two: Noised) -> bool:
     names = (*_NOISED, "t")
     pairs = [(getattr(one, name), getattr(two, name)) for name in names]
     pairs.append((_causal(one), _causal(two)))
+    pairs.append((one.attention.positions, two.attention.positions))
     return all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
 
 
@@ -150,7 +163,11 @@ def _check_micro_batches(subject: Subject) -> None:
     dealt = [torch.arange(m, ROWS, 3) for m in range(3)]
     parts = [subject.corrupt(rows) for rows in dealt]
     for rows, part in zip(dealt, parts, strict=True):
-        expected = evolve(whole, t=None if whole.t is None else whole.t[rows])
+        expected = evolve(
+            whole,
+            t=None if whole.t is None else whole.t[rows],
+            attention=whole.attention.of_rows(rows),
+        )
         expected = evolve(expected, **{name: getattr(whole, name)[rows] for name in _NOISED})
         if isinstance(expected, MixedNoised):
             expected = evolve(expected, causal=expected.causal[rows])
@@ -181,7 +198,7 @@ def _check_no_leak(subject: Subject) -> None:
         causal = torch.ones_like(causal)
         subject.contract.require(
             noised.attention.causal,
-            "next-token prediction asks for causal attention",
+            "prediction of one token after the other asks for causal attention",
             "it does not",
         )
     tokens = subject.batch.tokens
@@ -189,12 +206,20 @@ def _check_no_leak(subject: Subject) -> None:
         other = tokens.clone()
         other[:, i] = (tokens[:, i] + 1) % (subject.vocab.size - 1)
         changed = evolve(subject, batch=evolve(subject.batch, tokens=other))
-        seen = changed.corrupt(torch.arange(ROWS)).inputs[causal, : i + 1]
+        seen = changed.corrupt(torch.arange(ROWS)).inputs
+        early = causal[:, None] & _up_to(i, noised)
         subject.contract.require(
-            torch.equal(seen, noised.inputs[causal, : i + 1]),
-            "the token to predict at i is not in the input at positions <= i",
-            f"inputs up to {i} change with token {i}",
+            torch.equal(seen[early], noised.inputs[early]),
+            "the token to predict at i is not in the input at positions <= i, or up to its query",
+            f"inputs up to position {i} change with token {i}",
         )
+
+
+def _up_to(i: int, noised: Noised) -> Tensor:
+    """The inputs up to the first that stands at position `i`: ``[B, S]`` bool."""
+    columns, where = torch.arange(noised.inputs.shape[-1]), noised.attention.positions
+    where = columns.expand(noised.inputs.shape) if where is None else where
+    return columns <= (where == i).long().argmax(-1, keepdim=True)
 
 
 def _check_loss(subject: Subject) -> None:

@@ -74,10 +74,12 @@ class _Network:
         self._check(rows, xt, t, at)
         self.calls += 1
         seen = self._remembered(xt, attention)
+        where = attention.positions
+        shown = seen.shape[1] if where is None else int(where.max()) + 1
         self.contract.require(
-            seen.shape[1] <= self.length,
-            "the network is shown context.length tokens at most",
-            lambda: f"{seen.shape[1]} tokens, and it was trained on {self.length}",
+            shown <= self.length,
+            "the network is shown context.length tokens at most (positions, where they are given)",
+            lambda: f"{shown}, and it was trained on {self.length}",
         )
         with torch.no_grad():
             h = self.denoiser(seen, attention=evolve(attention, cache=None))

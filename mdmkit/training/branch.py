@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
+from mdmkit import samples_log, validation_log
 from mdmkit.data.text_tokenizer import special_path
 from mdmkit.errors import CheckpointError, RecipeError
 from mdmkit.evaluation.find_run import find_run
@@ -22,8 +23,7 @@ from mdmkit.files import explained, sync_directory, sync_file, write_atomic, wri
 from mdmkit.metrics_log import METRICS, MetricsLog
 from mdmkit.plain_files import read_json
 from mdmkit.recipe import Recipe, differing_keys, dump_recipe, recipe_hash
-from mdmkit.training.checkpoint import checkpoints_dir, damage, step_name, steps_on_disk
-from mdmkit.validation_log import copy_until
+from mdmkit.runs.checkpoints import checkpoints_dir, damage, step_name, steps_on_disk
 
 BRANCH = "branch.json"
 _SAME = ("data", "denoiser")
@@ -105,7 +105,8 @@ class Branch:
                 if (self.directory / name).exists():
                     write_atomic(directory / name, (self.directory / name).read_bytes())
             write_atomic(directory / METRICS, (self.directory / METRICS).read_bytes())
-            copy_until(self.directory, directory, self.step)
+            validation_log.copy_until(self.directory, directory, self.step)
+            samples_log.copy_until(self.directory, directory, self.step)
             _copy_checkpoint(source, checkpoints_dir(directory) / source.name)
         MetricsLog(directory / METRICS).resume(self.step)
         with explained(directory, _REMEDY):

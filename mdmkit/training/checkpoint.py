@@ -9,9 +9,7 @@ verifies. `mdmkit.training.saving` writes them.
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,17 +20,24 @@ from torch import Tensor, nn
 
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import CheckpointError
-from mdmkit.files import sha256_file
 from mdmkit.plain_files import read_json
-from mdmkit.problems import found
+from mdmkit.runs.checkpoints import (
+    FORMAT,
+    MANIFEST,
+    STATE,
+    checkpoints_dir,
+    damage,
+    step_name,
+    step_of,
+    steps_on_disk,
+)
 from mdmkit.training.distributed import World
-from mdmkit.training.table_of_contents import NAME as TABLE_OF_CONTENTS
 from mdmkit.training.tensor_files import read_tensors, tensor_sizes
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-STATE = "state.json"
-_STEP = re.compile(r"step-([0-9]{8,18})")
+__all__ = [
+    "FORMAT", "MANIFEST", "STATE", "Weights", "checkpoints_dir", "damage", "last_checkpoint",
+    "load_checkpoint", "load_weights", "step_name", "step_of", "steps_on_disk",
+]  # fmt: skip
 
 
 @frozen(kw_only=True)
@@ -67,11 +72,6 @@ class Weights:
             if known in self.averaged and name in kept:
                 state[name] = state[known]
         return state
-
-
-def checkpoints_dir(run_dir: Path) -> Path:
-    """Where a run keeps its checkpoints."""
-    return run_dir / "checkpoints"
 
 
 def last_checkpoint(run_dir: Path, notify: Notify) -> Path | None:
@@ -187,51 +187,6 @@ def _whole_checkpoint(run_dir: Path, step: int | None, notify: Notify) -> Path:
         f"{run_dir}: {wanted}; {others}. Choose another with --checkpoint, or train on with "
         f"`mdmkit run --resume {run_dir}`"
     )
-
-
-def damage(path: Path) -> str | None:
-    """What is wrong with the checkpoint at `path`, or None where it is whole."""
-    try:
-        if path.is_symlink():
-            return "is a link, not a folder of this run"
-        manifest = read_json(path / MANIFEST)
-        files = manifest["files"]
-        if manifest["format"] != FORMAT:
-            return f"has format {found(manifest['format'])}, this version reads {FORMAT}"
-        for name in (STATE, TABLE_OF_CONTENTS):
-            if name not in files:
-                return f"manifest does not name {name}"
-        for name, entry in files.items():
-            file = path / name
-            if file.resolve().parent != path.resolve():
-                return f"manifest names a file outside the checkpoint: {name}"
-            status = file.stat()
-            if not stat.S_ISREG(status.st_mode):
-                return f"{name} is no file"
-            if status.st_size != entry["bytes"] or sha256_file(file) != entry["sha256"]:
-                return f"{name} is not as it was written"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
-        return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
-    return None
-
-
-def steps_on_disk(run_dir: Path) -> list[int]:
-    """The steps that have a checkpoint, rising."""
-    names = (_STEP.fullmatch(path.name) for path in checkpoints_dir(run_dir).glob("step-*"))
-    steps = {int(name[1]) for name in names if name}
-    return sorted(step for step in steps if (checkpoints_dir(run_dir) / step_name(step)).is_dir())
-
-
-def step_name(step: int) -> str:
-    """The directory of a step's checkpoint."""
-    return f"step-{step:08d}"
-
-
-def step_of(path: Path) -> int:
-    """The step of a checkpoint directory."""
-    return int(path.name.removeprefix("step-"))
 
 
 def _free_name(path: Path) -> Path:

@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import CheckpointError
 from mdmkit.plain_files import parse_json
-from mdmkit.training.checkpoint import Weights, checkpoints_dir, load_weights, steps_on_disk
+from mdmkit.runs.checkpoints import checkpoints_dir, steps_on_disk
+from mdmkit.runs.folder import IMPORTED, WEIGHTS
+from mdmkit.training.checkpoint import Weights, load_weights
 
-WEIGHTS = "model.safetensors"
-IMPORTED = "imported.json"
 _OF_ROOT = "denoiser."
 
 

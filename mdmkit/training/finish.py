@@ -16,17 +16,21 @@ from mdmkit.evaluation.contexts import evaluation_context
 from mdmkit.evaluation.driver import Result
 from mdmkit.evaluation.evaluate import evaluate_live, validate
 from mdmkit.evaluation.generate import Sample, generate_samples
+from mdmkit.evaluation.recording import Recorder
 from mdmkit.evaluation.run import weights_facts
 from mdmkit.files import GO_ON, explained, write_atomic
 from mdmkit.network import InferenceCall
 from mdmkit.protocols import EvaluationContext
-from mdmkit.recipe import recipe_hash
+from mdmkit.recipe import dump_recipe, recipe_hash
+from mdmkit.runs.folder import WEIGHTS
+from mdmkit.samples_log import LoggedSamples, write_samples
 from mdmkit.training.distributed import full_state
-from mdmkit.training.exported import WEIGHTS
 from mdmkit.training.job import Job
 from mdmkit.validation_log import write_validation
 
 SAMPLES = 3
+SEED = 0
+"""Of their noise."""
 
 
 @frozen(kw_only=True)
@@ -91,10 +95,35 @@ def finish(job: Job) -> RunResult:
     with job.ema.applied():
         _export(job, facts)  # first: no evaluator and no sampler can cost the weights
         results = evaluate_live(recipe, context, facts=facts, directory=job.directory)
-        samples = generate_samples(recipe, context.generate, job.tokenizer, n=SAMPLES)
+        samples = _sample(job, context)
     if world.rank == 0:
         reporter.summary(job.directory, results, samples)
     return RunResult(directory=job.directory, step=job.step, results=results, samples=samples)
+
+
+def sample_job(job: Job) -> None:
+    """Generate a few texts on the way and keep them; every rank takes part."""
+    with job.ema.applied():
+        _sample(job, evaluation_of(job))
+
+
+def _sample(job: Job, context: EvaluationContext) -> list[Sample]:
+    """A few texts, which are kept in the run directory with their states."""
+    recipe, record = job.recipe, Recorder(job.tokenizer)
+    samples = generate_samples(
+        recipe, context.generate, job.tokenizer, n=SAMPLES, seed=SEED, watch=record
+    )
+    if job.world.rank == 0:
+        logged = LoggedSamples(
+            step=job.step,
+            ema=job.ema.active,
+            sampler=dump_recipe(recipe)["sampler"],
+            seed=SEED,
+            vocab_size=job.tokenizer.vocab.size,
+            samples=record.logged(dict(enumerate(samples))),
+        )
+        write_samples(job.directory, logged)
+    return samples
 
 
 def _export(job: Job, facts: Mapping[str, Any]) -> None:

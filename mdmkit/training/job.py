@@ -11,6 +11,7 @@ import torch
 from attrs import define, field
 from torch import Tensor
 
+from mdmkit import samples_log, validation_log
 from mdmkit.data.blocks import build_tokenizer, open_blocks, token_counts
 from mdmkit.data.text_tokenizer import TextTokenizer, load_tokenizer
 from mdmkit.errors import CheckpointError
@@ -34,7 +35,6 @@ from mdmkit.training.parallel import prepare
 from mdmkit.training.saving import Saver
 from mdmkit.training.time_bins import TimeBins
 from mdmkit.training.window import SHARES, Window
-from mdmkit.validation_log import forget_after
 
 TOKENIZER = "tokenizer.json"
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -129,7 +129,8 @@ class Job:
         for tracker in self.trackers:
             tracker.resume(position)
         if self.world.rank == 0:
-            forget_after(self.directory, position)
+            validation_log.forget_after(self.directory, position)
+            samples_log.forget_after(self.directory, position)
 
     def _take(
         self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], fresh: Collection[str]

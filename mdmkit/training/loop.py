@@ -14,11 +14,12 @@ from mdmkit.errors import RunInterrupted
 from mdmkit.network import autocast, own_generators
 from mdmkit.recipe import Recipe
 from mdmkit.report.console import Reporter, quiet
+from mdmkit.runs.checkpoints import steps_on_disk
+from mdmkit.runs.failure import recorded
 from mdmkit.training.branch import begun, parse_branch
-from mdmkit.training.checkpoint import steps_on_disk
 from mdmkit.training.diagnosis import diagnose
 from mdmkit.training.distributed import open_world
-from mdmkit.training.finish import RunResult, finish, validate_job
+from mdmkit.training.finish import RunResult, finish, sample_job, validate_job
 from mdmkit.training.interrupt import StopRequest, listening
 from mdmkit.training.job import Job, open_job
 from mdmkit.training.optimizer import clip_gradients, step_where_finite
@@ -71,9 +72,11 @@ def train(
         with (
             open_world(device) as world,
             open_run(recipe, directory, world, branch, reporter.notify),
+            recorded(directory, writes=world.rank == 0) as watched,
             own_generators(world.device),
             open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
         ):
+            watched.step = lambda: job.step
             with listening() as stop, prefetched(job) as corrupted:
                 run_steps(job, stop, corrupted)
             return finish(job)
@@ -102,6 +105,9 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
         if validate and job.step != job.validated and not stopping:  # whoever asks is in a hurry
             with clock.elsewhere():
                 validate_job(job)
+        if due(job.step, options.sample_every or 0) and not (last or stopping):
+            with clock.elsewhere():
+                sample_job(job)
         if job.step != saved and (stopping or last or due(job.step, options.checkpoint_every)):
             check_finite(job)
             with clock.elsewhere():

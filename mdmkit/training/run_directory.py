@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,19 +19,21 @@ from mdmkit.recipe import (
     recipe_toml,
     split_layout,
 )
+from mdmkit.runs.folder import RESOLVED, require_own_files, runs_root
+from mdmkit.runs.lock import LOCK, take
 from mdmkit.training.distributed import World
 
 if TYPE_CHECKING:
     from mdmkit.training.branch import Branch
 
-RESOLVED = "resolved.json"
-_FOLDERS = ("checkpoints", "validation", "eval")
-"""What a run has besides files, of its own."""
-
-
-def runs_root(runs_dir: str | Path | None = None) -> Path:
-    """The folder of all runs: as given, else ``MDMKIT_RUNS_DIR``, else ``runs``."""
-    return Path(runs_dir or os.environ.get("MDMKIT_RUNS_DIR") or "runs")
+__all__ = [
+    "RESOLVED",
+    "open_run",
+    "require_own_files",
+    "require_tables",
+    "run_directory",
+    "runs_root",
+]
 
 
 def run_directory(
@@ -47,33 +47,6 @@ def run_directory(
     if branch is not None:
         digest = hashlib.sha256(f"{digest} from {branch.key}".encode()).hexdigest()[:8]
     return runs_root(runs_dir) / f"{recipe.run.name}-{digest}"
-
-
-def require_own_files(directory: Path) -> None:
-    """Refuse a run directory with anything in it that leads out, or that is no file or folder.
-
-    What is read is then the run's own, and nothing is written or removed anywhere else; the
-    directory itself may be a link. Inside of folders that are not ours, those of trackers, nobody
-    looks.
-
-    Raises:
-        CheckpointError: naming what does not belong there.
-    """
-    top = os.path.realpath(directory)
-    for here, folders, files in os.walk(top):
-        if here != top and Path(here).relative_to(top).parts[0] not in _FOLDERS:
-            folders.clear()
-            continue
-        for path in (Path(here, name) for name in (*folders, *files)):
-            if path.is_symlink():
-                target = os.path.realpath(path)
-                if os.path.commonpath((top, target)) != top:
-                    raise CheckpointError(
-                        f"{path}: is a link to {target}, outside of the run directory; expected "
-                        "all of a run in its directory: put the files themselves there"
-                    )
-            elif not (path.is_file() or path.is_dir()):
-                raise CheckpointError(f"{path}: is neither a file nor a folder; remove it")
 
 
 @contextlib.contextmanager
@@ -100,14 +73,14 @@ def open_run(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         require_own_files(directory)
-        lock = (directory / ".lock").open("a")
+        lock = (directory / LOCK).open("a")
     except OSError as error:
         raise CheckpointError(
             f"{directory}: cannot be made ({error.strerror}); choose another place with --runs-dir"
         ) from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(lock)
         except OSError as error:
             raise CheckpointError(
                 f"{directory}: another process is training here; wait for it, or stop it"

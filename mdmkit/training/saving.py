@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from pathlib import Path
@@ -21,11 +21,13 @@ from torch.distributed.checkpoint._state_dict_stager import StateDictStager
 from mdmkit.environment import environment
 from mdmkit.errors import CheckpointError
 from mdmkit.files import sha256_file, sync_directory, sync_file, write_json
-from mdmkit.training.checkpoint import (
+from mdmkit.runs.checkpoints import (
     FORMAT,
     MANIFEST,
     STATE,
     checkpoints_dir,
+    drop,
+    expired,
     step_name,
     steps_on_disk,
 )
@@ -187,21 +189,6 @@ def save_checkpoint(
     _on_rank_zero(world, lambda: _drop(folder, expired(steps_on_disk(run_dir), keep, keep_every)))
 
 
-def expired(steps: Sequence[int], keep: int, keep_every: int) -> list[int]:
-    """Which of the checkpoints of `steps` (rising) are to be dropped.
-
-    Args:
-        steps: of all checkpoints.
-        keep: that many of the newest stay; 0: all.
-        keep_every: those whose step is a multiple of it stay, too; 0: none do for that.
-
-    >>> expired([2, 4, 6, 8, 10], keep=2, keep_every=4)
-    [2, 6]
-    """
-    older = steps[:-keep] if keep > 0 else []
-    return [step for step in older if keep_every == 0 or step % keep_every]
-
-
 def _manifest(path: Path, step: int, world: World, entries: Mapping[str, Any]) -> dict[str, Any]:
     """What makes the checkpoint at `path` whole; `entries` are those of files already looked at."""
     others = (file for file in path.iterdir() if file.name not in entries)
@@ -224,12 +211,10 @@ def _entries(files: Iterable[Path]) -> dict[str, Any]:
 
 
 def _drop(folder: Path, steps: Iterable[int]) -> None:
-    """Remove checkpoints; each goes at once, since one that is half there would look damaged."""
+    """Remove checkpoints."""
     for step in steps:
-        leftover = folder / f".tmp-dropped-{step_name(step)}"
         try:
-            (folder / step_name(step)).rename(leftover)
-            shutil.rmtree(leftover)
+            drop(folder / step_name(step))
         except OSError as error:
             raise _said_once(
                 f"{folder / step_name(step)}: cannot be dropped ({error.strerror or error}); "

@@ -30,8 +30,9 @@ from torch.distributed.checkpoint.metadata import (
 from mdmkit.errors import CheckpointError
 from mdmkit.plain_files import MIB, read_bytes
 from mdmkit.problems import found
+from mdmkit.runs.checkpoints import TABLE_OF_CONTENTS
 
-NAME = ".metadata"
+NAME = TABLE_OF_CONTENTS
 LARGEST = 64 * MIB
 """Bytes; a tensor, or a shard of one, takes about 300 of them."""
 

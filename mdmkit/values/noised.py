@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class Noised:
     """One micro-batch made ready for the network by an objective.
 
+    A row may have more inputs than its text has positions, S > L: then ``attention.positions`` says
+    where each stands, and ``inputs``, ``targets``, ``in_loss`` and ``weights`` are ``[B, S]``.
+
     Attributes:
         inputs: ``[B, L]`` int64, what the denoiser sees.
         targets: ``[B, L]`` int64, what it should say at each position.

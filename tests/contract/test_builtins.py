@@ -28,9 +28,10 @@ from mdmkit.builtin.mask_patterns import (
     Independent,
     Mirrored,
 )
-from mdmkit.builtin.objectives import Autoregressive, MaskedDiffusion, MixedCausal
+from mdmkit.builtin.objectives import AnyOrder, Autoregressive, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.samplers import (
     Ancestral,
+    AnyOrderSampler,
     AutoregressiveSampler,
     Cached,
     Confidence,
@@ -196,6 +197,8 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("iid", "jittered")),
         *((MaskedDiffusion(stratification=kind), {}) for kind in ("offset", "mirrored")),
         (Autoregressive(), {}),
+        (AnyOrder(order="fixed", seed=1), {}),
+        (AnyOrder(order="left_to_right", target_share=0.5), {}),
         (MixedCausal(), {}),
         (MixedCausal(share=0.0), {}),
         (MixedCausal(share=1.0, final_share=1.0, causal_weight=0.5), {}),
@@ -223,6 +226,7 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Remask(steps=8, strategy="rescale", eta=0.7, min_steps=10), {"noise_schedule": Cosine()}),
         (Remask(steps=6, eta=1.0, eos="stop"), {"noise_schedule": Linear(eps=1e-3)}),
         (AutoregressiveSampler(), {}),
+        (AnyOrderSampler(order="fixed", eos="stop"), {}),
     ],
     "mdmkit_evaluators": [
         (Nelbo(), {}),

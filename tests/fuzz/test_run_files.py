@@ -27,9 +27,10 @@ from mdmkit.evaluation.suite_file import SuiteRecord, read_record, write_record
 from mdmkit.metrics_log import MetricsLog, read_metrics
 from mdmkit.plugins import Catalogue
 from mdmkit.recipe_files import parse_overrides
+from mdmkit.runs.folder import WEIGHTS
 from mdmkit.training.branch import begun, fresh_tables, read_branch, require_branch
 from mdmkit.training.checkpoint import MANIFEST, STATE, damage, load_weights
-from mdmkit.training.exported import WEIGHTS, saved_weights
+from mdmkit.training.exported import saved_weights
 from mdmkit.validation_log import logged_steps, read_validation
 
 from .fuzzing import SCALARS, TREES, cases, changed_bytes, changed_tree, read_or_refused

@@ -10,6 +10,7 @@ from attrs import evolve
 
 from mdmkit.builtin.corpora.embedded import Embedded
 from mdmkit.builtin.corpora.hub import Hub
+from mdmkit.builtin.corpora.markov_text import MarkovText
 from mdmkit.builtin.corpora.named import (
     AgNews,
     ArXiv,
@@ -26,6 +27,7 @@ from mdmkit.builtin.corpora.named import (
 from mdmkit.builtin.corpora.state_of_the_union import StateOfTheUnion
 from mdmkit.builtin.corpora.text import Text
 from mdmkit.builtin.corpora.text8 import Text8
+from mdmkit.builtin.corpora.topic_text import TopicText
 from mdmkit.hookspecs import hookimpl
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "Embedded",
     "Hub",
     "Lm1b",
+    "MarkovText",
     "StateOfTheUnion",
     "Text",
     "Text8",
+    "TopicText",
     "contract_examples",
     "mdmkit_corpora",
 ]
@@ -65,6 +69,8 @@ def mdmkit_corpora() -> Mapping[str, type]:
         "text": Text,
         "hub": Hub,
         "text8": Text8,
+        "markov_text": MarkovText,
+        "topic_text": TopicText,
         **NAMED,
     }
 
@@ -84,6 +90,8 @@ def contract_examples(directory: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     yield Hub(dataset="owner/name", config="plain_text", path=copy), splits
     (directory / "text8").write_bytes(b"abc def " * 25)
     yield Text8(path=str(directory / "text8"), characters=200, piece=7), {}
+    yield MarkovText(symbols=3, train=50, held_out=20, piece=8), {}
+    yield TopicText(topics=2, group=2, document_length=8, train=5, held_out=3), {}
     for cls in NAMED.values():
         corpus = cls()
         file = directory / f"{cls.__name__}.csv"

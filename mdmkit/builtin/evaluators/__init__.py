@@ -7,6 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mdmkit.builtin.evaluators.analysis import (
+    ContextAllocation,
+    Gradient,
+    Locality,
+    LossByMaskRatio,
+    MutualInformation,
+)
 from mdmkit.builtin.evaluators.choice import LastWord, MultipleChoice
 from mdmkit.builtin.evaluators.duel import Duel
 from mdmkit.builtin.evaluators.few_step import FewStep
@@ -16,12 +23,17 @@ from mdmkit.builtin.samplers import Ancestral
 from mdmkit.hookspecs import hookimpl
 
 __all__ = [
+    "ContextAllocation",
     "Duel",
     "FewStep",
     "GenerativePerplexity",
+    "Gradient",
     "LastWord",
+    "Locality",
+    "LossByMaskRatio",
     "Mauve",
     "MultipleChoice",
+    "MutualInformation",
     "Nelbo",
     "mdmkit_evaluators",
 ]
@@ -38,6 +50,11 @@ def mdmkit_evaluators() -> Mapping[str, type]:
         "last_word": LastWord,
         "generative_perplexity": GenerativePerplexity,
         "mauve": Mauve,
+        "locality": Locality,
+        "mutual_information": MutualInformation,
+        "context": ContextAllocation,
+        "loss_by_mask_ratio": LossByMaskRatio,
+        "gradient": Gradient,
     }
 
 
@@ -56,6 +73,8 @@ def contract_examples(directory: Path) -> Iterator[Any]:
     yield MultipleChoice(task="piqa", path=str(questions))
     yield MultipleChoice(task="piqa", path=str(questions), questions=5, draws=4, bos=True)
     yield FewStep(blocks=0, points=3, steps=(2,), direct=(1, 3))
+    yield LossByMaskRatio(blocks=5, points=3)
+    yield Gradient(batches=3, rows=4, reference=1, bins=2)
     yield LastWord(path=str(passages))
     yield LastWord(path=str(passages), enumerate=0, questions=3)
     judge = Judge(run="judge")

@@ -1,9 +1,10 @@
-"""What is trained: masked diffusion, the autoregressive baseline, and both in one network."""
+"""What is trained: masked diffusion, autoregressive baselines, and both in one network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mdmkit.builtin.objectives.any_order import AnyOrder, LiveAnyOrder
 from mdmkit.builtin.objectives.autoregressive import (
     Autoregressive,
     LiveAutoregressive,
@@ -14,7 +15,9 @@ from mdmkit.builtin.objectives.mixed_causal import LiveMixedCausal, MixedCausal
 from mdmkit.hookspecs import hookimpl
 
 __all__ = [
+    "AnyOrder",
     "Autoregressive",
+    "LiveAnyOrder",
     "LiveAutoregressive",
     "LiveMaskedDiffusion",
     "LiveMixedCausal",
@@ -32,4 +35,5 @@ def mdmkit_objectives() -> Mapping[str, type]:
         "masked_diffusion": MaskedDiffusion,
         "autoregressive": Autoregressive,
         "mixed_causal": MixedCausal,
+        "any_order": AnyOrder,
     }

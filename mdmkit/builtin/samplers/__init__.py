@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mdmkit.builtin.samplers.ancestral import Ancestral, Cached
+from mdmkit.builtin.samplers.any_order import AnyOrderSampler
 from mdmkit.builtin.samplers.autoregressive import AutoregressiveSampler
 from mdmkit.builtin.samplers.confidence import Confidence
 from mdmkit.builtin.samplers.first_hitting import FirstHitting
@@ -16,6 +17,7 @@ from mdmkit.hookspecs import hookimpl
 
 __all__ = [
     "Ancestral",
+    "AnyOrderSampler",
     "AutoregressiveSampler",
     "Cached",
     "Confidence",
@@ -38,6 +40,7 @@ def mdmkit_samplers() -> Mapping[str, type]:
         "semi_autoregressive": SemiAutoregressive,
         "remask": Remask,
         "autoregressive": AutoregressiveSampler,
+        "any_order": AnyOrderSampler,
     }
 
 
@@ -51,3 +54,5 @@ def contract_examples(directory: Path) -> Iterator[Any]:  # noqa: ARG001 - it ne
     yield SemiAutoregressive(sampler=Cached(steps=4), block_length=5)
     yield Remask(steps=8, strategy="conf")
     yield AutoregressiveSampler()
+    yield AnyOrderSampler()
+    yield AnyOrderSampler(order="left_to_right", eos="stop")

@@ -30,6 +30,16 @@ def test_a_network_that_is_conditioned_on_time_counts_more():
     assert with_time.body > forward_flops(load_recipe("quickstart_bell", SMALL), VOCAB).body
 
 
+def test_an_objective_that_shows_every_position_twice():
+    any_order = ["objective.use=any_order", "sampler.use=any_order"]
+    recipe = load_recipe("quickstart_bell", [*SMALL, *any_order])
+    found = forward_flops(recipe, VOCAB)
+    twice = forward_flops(load_recipe("quickstart_bell", [*SMALL, "data.length=32"]), VOCAB)
+    assert (found.body, found.head) == (twice.body, twice.head)
+    share = loss_share(recipe, [{"step": 1}])
+    assert (share.shares.tolist(), "upper bound" in share.source) == ([1.0], True)
+
+
 def test_a_step_by_hand():
     forward = ForwardFlops(body=100.0, head=7.0)
     assert forward.step(rows=4, length=16, share=0.25) == 3 * 4 * (100 + 4 * 7)

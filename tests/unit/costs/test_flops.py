@@ -73,6 +73,17 @@ def test_a_causal_row_sees_half_of_the_others():
     assert half == pytest.approx((full + causal) / 2)
 
 
+def test_two_inputs_a_position():
+    once, twice = counted(small(), 0.25), counted(small(), 0.25, width=2, causal_share=1.0)
+    assert twice.blocks == 2 * once.blocks
+    pairs = 2 * LENGTH * (2 * LENGTH + 1) / 2
+    assert twice.attention == pytest.approx(once.attention * pairs / LENGTH**2)
+    assert twice.head == once.head
+    choice = ["objective.use=any_order", "objective.target_share=0.5", "sampler.use=any_order"]
+    shares = expected_shares(load_recipe("quickstart_bell", [*SMALL, *choice]))
+    assert (shares.scored, shares.causal, shares.width) == (0.5, 1.0, 2)
+
+
 @pytest.mark.parametrize("more", ["denoiser.adaln=true", "denoiser.adaln=false", TRANSFORMER])
 def test_a_real_step_costs_that_much(more):
     """Forward and backward on the CPU, where short attention is plain matrix products."""

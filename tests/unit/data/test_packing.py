@@ -10,7 +10,7 @@ from attrs import evolve
 
 from mdmkit import DataError
 from mdmkit.data import read_ahead
-from mdmkit.data.packing import PACKINGS, Document, Packed, Padded, Wrapped
+from mdmkit.data.packing import PACKINGS, Document, Packed, Padded, Rearranged, Thinned, Wrapped
 from mdmkit.data.read_ahead import MappedFile
 from mdmkit.data.store import Frame, TokenStore
 from mdmkit.data.token_writer import Counts
@@ -116,6 +116,8 @@ def test_the_catalogue() -> None:
         "wrapped": Wrapped,
         "padded": Padded,
         "document": Document,
+        "rearranged": Rearranged,
+        "thinned": Thinned,
     }
 
 

@@ -17,6 +17,7 @@ from mdmkit import load_recipe, train
 from mdmkit.errors import CheckpointError
 from mdmkit.metrics_log import read_metrics
 from mdmkit.recipe import Train
+from mdmkit.runs.checkpoints import expired
 from mdmkit.training import saving
 from mdmkit.training.checkpoint import (
     checkpoints_dir,
@@ -27,7 +28,7 @@ from mdmkit.training.checkpoint import (
 )
 from mdmkit.training.distributed import World
 from mdmkit.training.run_directory import run_directory
-from mdmkit.training.saving import Saver, expired
+from mdmkit.training.saving import Saver
 
 WORLD = World(device=torch.device("cpu"))
 

@@ -42,8 +42,14 @@ def exported_model(trained: TrainedRun, denoiser_table: dict[str, Any], dtype: s
         dtype: ``fp32`` or ``bf16``.
 
     Raises:
-        DataError: for another dtype.
+        DataError: for another dtype, or a network that is asked in an order.
     """
+    prediction = trained.recipe.objective.prediction
+    if prediction not in ("masked", "next_token"):
+        raise DataError(
+            f'the run\'s network predicts "{prediction}", which no model of transformers can be '
+            'asked for; expected a run that predicts "masked" or "next_token"'
+        )
     if dtype not in DTYPES:
         raise DataError(f"--dtype: expected {' or '.join(DTYPES)}, got {dtype!r}")
     network: Any = trained.call(lambda denoiser: denoiser)

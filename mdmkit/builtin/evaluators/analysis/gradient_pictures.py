@@ -1,0 +1,185 @@
+"""What `gradient` draws: of one network, and of its way through training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mdmkit.builtin.evaluators.analysis.gradient_findings import Estimate, Finding
+from mdmkit.values import HeatMap, Line, Picture
+
+if TYPE_CHECKING:
+    from mdmkit.evaluation.driver import Result
+
+WHOLE = "all"
+_BY_T = "uniform_flat"
+_RATIO = "|G|²/tr(S) of one sequence"
+
+
+def pictures_of(found: Sequence[Finding], groups: Sequence[str]) -> dict[str, Picture | HeatMap]:
+    """Of one network.
+
+    Args:
+        found: the reference first.
+        groups: the names of the groups of parameters.
+    """
+    reference, methods = found[0], found[1:]
+    rows = (*groups, WHOLE)
+    flat = next(finding for finding in methods if finding.method.name == _BY_T)
+    drawn: dict[str, Picture | HeatMap] = {
+        "gradient_by_t": _by_t(
+            methods,
+            lambda finding: finding.whole.signal_share,
+            title="Which t the gradient comes from",
+            y_label="share of the squared norm of the true gradient",
+            note="Of each range of t the inner product of its gradient with the whole, over |G|². "
+            "Shares add up to 1; a range below 0 pulls against the others.",
+        ),
+        "noise_by_t": _by_t(
+            methods,
+            lambda finding: finding.whole.noise_share,
+            title="Which t the noise comes from",
+            y_label="share of the variance of the gradient",
+            note="What differs from one batch to the next, summed over parameters.",
+        ),
+        "loss_by_t": _by_t(
+            methods,
+            lambda finding: finding.loss_share,
+            title="Which t the loss comes from",
+            y_label="share of the loss",
+            note="A large share of the loss need not be one of the gradient: what cannot be "
+            "learned costs, but teaches nothing.",
+        ),
+        "signal_to_noise": HeatMap(
+            title="Signal to noise of each training",
+            x_label="training",
+            y_label="part of the network",
+            value_label=_RATIO,
+            columns=tuple(finding.method.title for finding in methods),
+            rows=rows,
+            **_table([[f.estimate(part.ratio) for part in f.parts] for f in methods]),
+            note="All at the same weights. One over it is the number of sequences at which signal "
+            "and noise are as large, the gradient noise scale.",
+        ),
+        "signal_to_noise_by_t": HeatMap(
+            title="Signal to noise by t",
+            x_label="t",
+            y_label="part of the network",
+            value_label=_RATIO,
+            columns=_ranges(flat.losses.shape[1]),
+            rows=rows,
+            **_table(_columns([flat.estimate(part.ratio_by_bin) for part in flat.parts])),
+            note="Of sequences with t in this range alone, every masked token counting the same; "
+            "a weight that depends on t changes it little within a range.",
+        ),
+    }
+    cosines = [finding.cosines(reference) for finding in methods]
+    if any(one is not None for column in cosines for one in column):
+        drawn["cosine_to_nelbo"] = HeatMap(
+            title="Do they pull where the NELBO does?",
+            x_label="training",
+            y_label="part of the network",
+            value_label="cosine to the gradient of the NELBO",
+            columns=tuple(finding.method.title for finding in methods),
+            rows=rows,
+            **_table(cosines),
+            note="The NELBO's gradient is measured by batches of its own, so that uniform, 1/t is "
+            "1 but for noise. Empty where a norm is below two standard errors: the noise is too "
+            "large to say.",
+        )
+    return drawn
+
+
+def over_training(results: Mapping[int, Result]) -> dict[str, Picture | HeatMap]:
+    """Of several checkpoints: signal to noise of each training, and its cosine, by step."""
+    drawn: dict[str, Picture | HeatMap] = {}
+    ratios = _by_step(results, "signal_to_noise_")
+    if ratios:
+        drawn["signal_to_noise"] = Picture(
+            title="Signal to noise over training",
+            x_label="steps",
+            y_label=_RATIO,
+            lines=ratios,
+            log_y=True,
+            note="Each training at the weights of this run at that step. Estimates at or below 0 "
+            "are noise, and cannot be shown on a logarithmic axis.",
+        )
+    cosines = _by_step(results, "cosine_")
+    if cosines:
+        drawn["cosine_to_nelbo"] = Picture(
+            title="Cosine to the gradient of the NELBO over training",
+            x_label="steps",
+            y_label="cosine",
+            lines=cosines,
+            note="At steps without a point the noise was too large to say.",
+        )
+    return drawn
+
+
+def _by_step(results: Mapping[int, Result], prefix: str) -> tuple[Line, ...]:
+    """A line a training, of the measurements whose names begin so."""
+    names = {name for result in results.values() for name in result.measurements}
+    lines = []
+    for name in sorted(name for name in names if name.startswith(prefix)):
+        points = {
+            step: result.measurements[name]
+            for step, result in sorted(results.items())
+            if name in result.measurements
+        }
+        lines.append(
+            Line(
+                name=name.removeprefix(prefix).replace("_", ", "),
+                x=tuple(float(step) for step in points),
+                y=tuple(point.value for point in points.values()),
+                stderr=tuple(point.stderr for point in points.values()),
+            )
+        )
+    return tuple(lines)
+
+
+def _by_t(
+    methods: Sequence[Finding],
+    statistic: Callable[[Finding], Callable[[Tensor], Tensor]],
+    *,
+    title: str,
+    y_label: str,
+    note: str,
+) -> Picture:
+    """A line a method, over the middles of the bins."""
+    lines = []
+    for finding in methods:
+        bins = finding.losses.shape[1]
+        value, stderr = finding.estimate(statistic(finding))
+        lines.append(
+            Line(
+                name=finding.method.title,
+                x=tuple((place + 0.5) / bins for place in range(bins)),
+                y=tuple(value.tolist()),
+                stderr=tuple(stderr.tolist()),
+            )
+        )
+    return Picture(title=title, x_label="t", y_label=y_label, lines=tuple(lines), note=note)
+
+
+def _ranges(bins: int) -> tuple[str, ...]:
+    return tuple(f"{place / bins:.2g} to {(place + 1) / bins:.2g}" for place in range(bins))
+
+
+def _columns(rows: Sequence[Estimate]) -> list[list[Estimate | None]]:
+    """Estimates of rows ``[columns]`` each, as a list of columns."""
+    values, errors = (torch.stack(part) for part in zip(*rows, strict=True))
+    return [list(zip(v, e, strict=True)) for v, e in zip(values.T, errors.T, strict=True)]
+
+
+def _table(
+    columns: Sequence[Sequence[Estimate | None]],
+) -> dict[str, tuple[tuple[float | None, ...], ...]]:
+    """The values and errors of a heat map, from its columns."""
+    rows = list(zip(*columns, strict=True))
+    return {
+        name: tuple(tuple(None if one is None else float(one[part]) for one in row) for row in rows)
+        for part, name in enumerate(("values", "stderr"))
+    }

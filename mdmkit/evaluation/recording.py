@@ -1,0 +1,54 @@
+"""The states of texts that are being generated, kept for `mdmkit.samples_log`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mdmkit.evaluation.sample_states import SampleState
+from mdmkit.evaluation.samples import Sample
+from mdmkit.protocols import Tokenizer
+from mdmkit.samples_log import Change, LoggedSample
+
+
+class Recorder:
+    """Keeps what each state of each text changes; hand it to a session as ``watch``."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Begin with nothing."""
+        self._tokenizer = tokenizer
+        self._pieces: dict[int, str] = {}
+        self._now: dict[int, Sequence[int]] = {}
+        self._states: dict[int, list[tuple[Change, ...]]] = {}
+        self._calls: dict[int, list[int]] = {}
+
+    def __call__(self, state: SampleState) -> None:
+        """Take the next state of a batch."""
+        mask_id = self._tokenizer.vocab.mask_id
+        for text in state.texts:
+            before = self._now.get(text.place, [mask_id] * len(text.ids))
+            changes = tuple(
+                (position, None if now == mask_id else self._piece(now))
+                for position, (now, old) in enumerate(zip(text.ids, before, strict=True))
+                if now != old
+            )
+            self._now[text.place] = text.ids
+            self._states.setdefault(text.place, []).append(changes)
+            self._calls.setdefault(text.place, []).append(state.network_evaluations)
+
+    def logged(self, samples: Mapping[int, Sample]) -> tuple[LoggedSample, ...]:
+        """The texts by their place, with the states that led to them."""
+        return tuple(
+            LoggedSample(
+                text=sample.text,
+                length=len(sample.ids),
+                network_evaluations=tuple(self._calls[place]),
+                states=tuple(self._states[place]),
+            )
+            for place, sample in samples.items()
+        )
+
+    def _piece(self, token: int) -> str:
+        """The text of one token."""
+        if token not in self._pieces:
+            self._pieces[token] = self._tokenizer.decode([token])
+        return self._pieces[token]

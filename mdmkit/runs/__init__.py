@@ -1,0 +1,1 @@
+"""Runs seen from outside, by their files alone: none is opened, and torch is not loaded."""
