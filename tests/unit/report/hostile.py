@@ -16,7 +16,7 @@ from ..comparison.synthetic import curve, make_tokenizer, write_run
 SCRIPT = "</script><script>window.pwned = 1</script>"
 IMAGE = "<img src=x onerror=window.pwned=2>"
 COMMENT = '<!--<script>"\u2028\u2029]]>&amp;${window.pwned=3}`'
-LINK = '<a href="javascript:window.pwned=4">%{x}</a>'
+LINK = '<a href="javascript:window.pwned=4"><b>%{x}</b></a>'
 BAD = SCRIPT + IMAGE + COMMENT + LINK
 LENGTH = 12
 

@@ -65,6 +65,7 @@ def test_every_figure_is_drawn_and_nothing_is_asked_for(opened, folder):
 def test_hostile_labels_are_shown_as_they_are(opened):
     said = opened.run("document.querySelector('#analysis-locality-curve').textContent")
     assert "</script><script>window.pwned" in said
+    assert "<b>%{x}</b>" in said  # plotly itself would make it bold
     assert BAD in opened.run("document.querySelector('#analyses .legend').textContent")
     assert opened.run("document.querySelectorAll('img, main a[href^=java]').length") == 0
 
@@ -128,6 +129,7 @@ def test_the_player_obeys_the_keyboard(opened):
     assert "State 2 of 12" in opened.run("document.getElementById('player-status').textContent")
     opened.press("ArrowLeft")
     assert opened.run("document.querySelector('#player-canvas span').textContent") == BAD
+    assert "State 1 of 12" in opened.run("document.getElementById('player-status').textContent")
     live = "document.getElementById('player-status').getAttribute('aria-live')"
     use(opened, "#player-speed", "40")
     opened.press(" ")

@@ -286,7 +286,7 @@ def test_colours_have_contrast_in_both_themes():
     for colours in blocks[:2]:
         for ground in ("page", "surface"):
             for name, least in [("text", 7), ("quiet", 4.5), ("accent", 4.5), ("warn", 4.5),
-                                *((f"colour-{n}", 3) for n in range(7))]:  # fmt: skip
+                                ("mask", 3), *((f"colour-{n}", 3) for n in range(7))]:  # fmt: skip
                 one, other = sorted(map(_luminance, (colours[name], colours[ground])))
                 assert (other + 0.05) / (one + 0.05) >= least, (name, ground)
         one, other = sorted(map(_luminance, (colours["text"], colours["mark"])))
