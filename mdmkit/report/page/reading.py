@@ -19,6 +19,7 @@ from mdmkit.plain_files import parse_json, read_bytes, read_json
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import plain_hash
 from mdmkit.report.page.plots import finite
+from mdmkit.samples_log import LoggedSamples, read_samples, sampled_steps
 from mdmkit.training.run_directory import RESOLVED, require_own_files
 from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
 
@@ -48,7 +49,7 @@ class ReportedRun:
         analyses: what `mdmkit analyze` found, by label.
         evaluations: what its evaluators found, by label.
         suites: what suites found, by the name of the file.
-        samples: the JSON files of generated text, by their name without the ending.
+        samples: generated texts, by step.
         bench: what ``bench.json`` holds, or None.
         manifest: of its last checkpoint, or None.
     """
@@ -64,7 +65,7 @@ class ReportedRun:
     analyses: Mapping[str, Analysis]
     evaluations: Mapping[str, Result]
     suites: Mapping[str, SuiteRecord]
-    samples: Mapping[str, Any]
+    samples: Mapping[int, LoggedSamples]
     bench: Mapping[str, Any] | None
     manifest: Mapping[str, Any] | None
 
@@ -167,7 +168,7 @@ def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
         analyses=dict(_analyses(directory / "analysis", tell)),
         evaluations=dict(_results(directory / "eval", evaluated, tell)),
         suites=dict(_suites(directory / "eval", evaluated, tell)),
-        samples=_folder(directory / "samples", tell),
+        samples=dict(_samples(directory, tell)),
         bench=_json(directory / "bench.json", tell)
         if (directory / "bench.json").exists()
         else None,
@@ -280,6 +281,14 @@ def _validations(directory: Path, tell: Tell) -> Iterator[LoggedValidation]:
             tell(f"{directory}: the validation of step {step} is not finite; it is left out")
         else:
             yield found
+
+
+def _samples(directory: Path, tell: Tell) -> Iterator[tuple[int, LoggedSamples]]:
+    for step in sampled_steps(directory):
+        try:
+            yield step, read_samples(directory, step)
+        except CheckpointError as error:
+            tell(str(error))
 
 
 def _manifest(directory: Path, tell: Tell) -> Mapping[str, Any] | None:

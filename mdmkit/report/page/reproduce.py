@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from mdmkit.report.page.markup import Content, Markup, copied, joined, paragraph, table, tag
 from mdmkit.report.page.measurements import named_runs
 from mdmkit.report.page.reading import ReportedRun
-from mdmkit.report.page.samples import OUTCOME
 
 
 def reproduce(runs: Sequence[ReportedRun], out: str, here: Mapping[str, str]) -> Markup:
@@ -90,8 +88,6 @@ def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
 
 def _hashes(manifest: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     files = manifest.get("files")
-    try:
-        for name, told in files.items() if isinstance(files, Mapping) else ():
+    for name, told in files.items() if isinstance(files, Mapping) else ():
+        if isinstance(told, Mapping) and "sha256" in told:
             yield f"sha256 of {name}", str(told["sha256"])
-    except OUTCOME:
-        yield "sha256 of its files", json.dumps(files, default=str)

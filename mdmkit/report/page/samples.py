@@ -8,10 +8,7 @@ from typing import Any
 
 from mdmkit.report.page.markup import Markup, data, details, joined, missing, paragraph, tag
 from mdmkit.report.page.plots import thinned
-from mdmkit.report.page.reading import ReportedRun, Tell
-
-OUTCOME = (LookupError, TypeError, ValueError, AttributeError)
-"""What a file that is not what was expected leads to."""
+from mdmkit.report.page.reading import ReportedRun
 
 _MOST_LOGS, _MOST_TEXTS = 6, 4
 _LARGEST = 2_000_000
@@ -20,11 +17,11 @@ _SPEEDS = {"1": "slow", "4": "normal", "12": "fast", "40": "very fast"}
 """States a second."""
 
 
-def samples(runs: Sequence[ReportedRun], tell: Tell) -> Markup:
+def samples(runs: Sequence[ReportedRun]) -> Markup:
     """The player, and the texts for where no script runs."""
-    found, left = [], _LARGEST
-    cut = 0
-    for sample in _all(runs, tell):
+    found: list[dict[str, Any]] = []
+    left, cut = _LARGEST, 0
+    for sample in (one for run in runs for one in _of_run(run)):
         size = len(json.dumps(sample["states"])) + len(sample["text"])
         if size > left:
             cut += 1
@@ -36,49 +33,26 @@ def samples(runs: Sequence[ReportedRun], tell: Tell) -> Markup:
         return missing(what, "mdmkit run recipe.toml")
     parts = [_player(found), _texts(found)]
     if cut:
-        parts.append(
-            paragraph(f"{cut} samples are left out to keep the page small.", class_="note")
-        )
+        left_out = f"{cut} samples are left out to keep the page small."
+        parts.append(paragraph(left_out, class_="note"))
     return joined(*parts, data(found, id="samples-data"))
 
 
-def _all(runs: Sequence[ReportedRun], tell: Tell) -> Iterator[dict[str, Any]]:
-    """The last step of every run first, so that a cut takes the earlier ones."""
-    for run in runs:
-        names = sorted(run.samples)
-        chosen = [names[place] for place in thinned(len(names), _MOST_LOGS)]
-        for name in reversed(chosen):
-            try:
-                yield from _of_log(run, run.samples[name])
-            except OUTCOME as error:
-                tell(
-                    f"{run.directory / 'samples' / name}.json: is not what a run writes "
-                    f"({type(error).__name__}: {error}); the report goes on without it"
-                )
-
-
-def _of_log(run: ReportedRun, plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    step, sampler = int(plain["step"]), plain["sampler"]
-    for number, sample in enumerate(plain["samples"][:_MOST_TEXTS], start=1):
-        length = int(sample["length"])
-        if not 0 < length <= 65536:
-            raise ValueError(f"a sample of {length} tokens")
-        yield {
-            "label": f"{run.label}, step {step:,}, sample {number}",
-            "made": f"{sampler.get('use', 'sampler')}, seed {plain.get('seed')}"
-            f"{', averaged weights' if plain.get('ema') else ''}",
-            "text": str(sample["text"]),
-            "length": length,
-            "calls": [int(calls) for calls in sample["network_evaluations"]],
-            "states": [[_change(one, length) for one in state] for state in sample["states"]],
-        }
-
-
-def _change(change: Sequence[Any], length: int) -> list[int | str | None]:
-    position, piece = change
-    if not (type(position) is int and 0 <= position < length):
-        raise ValueError(f"a change at {position} of {length} tokens")
-    return [position, None if piece is None else str(piece)]
+def _of_run(run: ReportedRun) -> Iterator[dict[str, Any]]:
+    """Those of the last step first, so that a cut takes the earlier ones."""
+    steps = sorted(run.samples, reverse=True)
+    for step in (steps[place] for place in thinned(len(steps), _MOST_LOGS)):
+        logged = run.samples[step]
+        how = f"{logged.sampler.get('use', 'sampler')}, seed {logged.seed}"
+        for number, sample in enumerate(logged.samples[:_MOST_TEXTS], start=1):
+            yield {
+                "label": f"{run.label}, step {step:,}, sample {number}",
+                "made": f"{how}, averaged weights" if logged.ema else how,
+                "text": sample.text,
+                "length": sample.length,
+                "calls": sample.network_evaluations,
+                "states": sample.states,
+            }
 
 
 def _player(found: Sequence[Mapping[str, Any]]) -> Markup:

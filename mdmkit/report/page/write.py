@@ -89,7 +89,7 @@ def make_report(
     problems: list[str] = []
     elsewhere: list[str] = []  # what the page says in its place
     read = read_runs(runs, runs_dir, problems.append)
-    sections = _sections(read, problems.append, elsewhere.append, out)
+    sections = _sections(read, elsewhere.append, out)
     problems = list(dict.fromkeys(problems))
     names = ", ".join(run.label for run in read[:4]) + (" and others" if len(read) > 4 else "")
     found = _problems(problems)
@@ -99,7 +99,7 @@ def make_report(
     )
 
 
-def _sections(runs: Sequence[ReportedRun], tell: Tell, aside: Tell, out: str) -> list[Section]:
+def _sections(runs: Sequence[ReportedRun], aside: Tell, out: str) -> list[Section]:
     import plotly
     import torch
 
@@ -116,7 +116,7 @@ def _sections(runs: Sequence[ReportedRun], tell: Tell, aside: Tell, out: str) ->
         ("mask-ratio", "Loss by mask ratio", mask_ratio_section(runs)),
         ("analyses", "Analyses", analyses(runs)),
         ("evaluations", "Evaluations", evaluations(runs)),
-        ("samples", "Samples", samples(runs, tell)),
+        ("samples", "Samples", samples(runs)),
         ("system", "System", system(runs)),
         ("reproduce", "Reproduce this", reproduce(runs, out, here)),
     ]
