@@ -3,7 +3,8 @@
     python benchmarks/why_slow/collect.py --out runs/why
 
 reads the finished runs of ``cells.toml``'s cells and writes ``benchmarks/results/why_slow.json``;
-with ``--tables`` it prints the tables of that file, and reads no runs.
+with ``--tables`` it reads that file and no runs. The tables are printed, and go into
+``docs/why_slow.md`` between their markers.
 
 Numbers are in nats a token, on the validation blocks that every run measures. A *forward* is a row
 of text shown to the network once in training; a *target* is a token whose cross-entropy was in the
@@ -17,9 +18,10 @@ import argparse
 import itertools
 import json
 import math
+import re
 import statistics
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,13 @@ from mdmkit.comparison.runs import load_run
 from mdmkit.costs import inputs_per_position
 from mdmkit.environment import environment
 from mdmkit.evaluation.run import read_recipe
-from mdmkit.files import write_json
+from mdmkit.files import write_atomic, write_json
 from mdmkit.plugins import load_catalogue
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "why_slow.json"
+PAGE = HERE.parent.parent / "docs" / "why_slow.md"
+MARKED = re.compile(r"(<!-- (\w+): begin -->\n).*?(<!-- \2: end -->)", re.DOTALL)
 CELLS = tomllib.loads((HERE / "cells.toml").read_text())
 REFERENCES = ("why_uniform", "why_bell")
 FORWARDS = (8_000, 16_000, 32_000)
@@ -211,17 +215,24 @@ def along(
     return table(["cell", *(words(amount) for amount in amounts)], rows)
 
 
-def tables(results: dict[str, Any]) -> str:
-    """All of them."""
-    parts = {
-        "Patterns": finals(results, "patterns"),
-        "Arrangements": finals(results, "arrangements"),
-        "The bell against standard training": gaps(results),
-        "Orders": finals(results, "orders"),
-        "Orders by forwards": along(results, "forwards", FORWARDS, lambda n: f"{n:,} forwards"),
-        "Orders by targets": along(results, "targets", TARGETS, lambda n: f"{n / 1e6:g} M targets"),
+def tables(results: dict[str, Any]) -> dict[str, str]:
+    """All of them, by the names they have on the page."""
+    return {
+        "patterns": finals(results, "patterns"),
+        "gaps": gaps(results),
+        "orders": finals(results, "orders"),
+        "forwards": along(results, "forwards", FORWARDS, lambda n: f"{n:,} forwards"),
+        "targets": along(results, "targets", TARGETS, lambda n: f"{n / 1e6:g} M targets"),
     }
-    return "\n\n".join(f"{title}\n\n{rows}" for title, rows in parts.items())
+
+
+def written(text: str, parts: Mapping[str, str]) -> str:
+    """The page with each table between the markers of its name."""
+
+    def replaced(found: re.Match[str]) -> str:
+        return f"{found[1]}{parts[found[2]]}\n{found[3]}"
+
+    return MARKED.sub(replaced, text)
 
 
 def main() -> None:
@@ -230,14 +241,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, help="the folder of runs")
-    parser.add_argument("--tables", action="store_true", help="print those of the results file")
+    parser.add_argument("--tables", action="store_true", help="those of the results file alone")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if not arguments.tables:
         if arguments.out is None:
             parser.error("--out or --tables is needed")
         write_json(arguments.results, collect(arguments.out))
-    print(tables(json.loads(arguments.results.read_text())))
+    found = tables(json.loads(arguments.results.read_text()))
+    write_atomic(PAGE, written(PAGE.read_text(encoding="utf-8"), found))
+    print("\n\n".join(f"{title}\n\n{rows}" for title, rows in found.items()))
 
 
 if __name__ == "__main__":

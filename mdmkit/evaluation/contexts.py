@@ -58,6 +58,7 @@ def trained_context(
         notify=trained.notify,
         cache_dir=trained.cache_dir,
         gradient=LiveGradient(trained.call.root, trained.device, trained.precision),
+        step=trained.step,
     )
 
 
@@ -77,6 +78,7 @@ def evaluation_context(
     notify: Notify = ignore,
     cache_dir: Path | None = None,
     gradient: GradientCall | None = None,
+    step: int | None = None,
 ) -> EvaluationContext:
     """What evaluators get, from the parts of a run.
 
@@ -94,6 +96,7 @@ def evaluation_context(
         notify: is told of them what takes long, and what is damaged.
         cache_dir: where their tokenized text is kept, instead of ``MDMKIT_CACHE_DIR``.
         gradient: differentiates functions of the denoiser, where one process has all of it.
+        step: the optimizer steps behind its weights.
     """
     opener = partial(
         other_run, runs_dir=runs_dir, device=device, notify=notify, cache_dir=cache_dir
@@ -120,6 +123,7 @@ def evaluation_context(
         training=live.training,
         corpus=recipe.data.corpus,
         gradient=gradient if world_size == 1 else None,
+        step=step,
     )
 
 

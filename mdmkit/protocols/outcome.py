@@ -191,6 +191,7 @@ class EvaluationContext:
         corpus: the run's; None where the text comes from elsewhere.
         gradient: differentiates a function of the denoiser; None where that cannot be done: with
             several ranks, or without a trained network.
+        step: the optimizer steps behind the network's weights; None where there are none.
     """
 
     call: NetworkCall
@@ -214,6 +215,7 @@ class EvaluationContext:
     training: ObjectiveContext | None = None
     corpus: Corpus | None = None
     gradient: GradientCall | None = None
+    step: int | None = None
 
 
 class Evaluation(Protocol):

@@ -148,4 +148,5 @@ def evaluation_of(job: Job) -> EvaluationContext:
         rank=world.rank,
         world_size=world.size,
         runs_dir=job.directory.parent,
+        step=job.step,
     )

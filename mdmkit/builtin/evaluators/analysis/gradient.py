@@ -40,7 +40,7 @@ class Gradient:
     The NELBO's own gradient is so noisy that it gets ``reference`` times the sequences, with times
     drawn as often as the weight 1/t makes them noisy.
 
-    The run's time sampler and weighting are as at the last step of training, without what they
+    The run's time sampler and weighting are as at the step of the weights, without what they
     learned on the way; of an objective that mixes in causal rows it is the masked part.
 
     The gradients of all batches of a method are kept at once: ``batches`` · ``bins`` numbers in
@@ -89,7 +89,7 @@ class Gradient:
             context=context,
             gradient=context.gradient,
             source=context.blocks(self.split),
-            step=max(context.training.facts.steps - 1, 0),
+            step=min(context.step or 0, context.training.facts.steps - 1),
             groups=layer_groups(context, context.gradient),
         )
         return LiveGradients(options=self, methods=methods, batches=batches)
