@@ -95,7 +95,7 @@
           traces.push({
             x: [...band.map((p) => p[0]), ...band.map((p) => p[0]).reverse()],
             y: [...band.map((p) => p[1] + p[2]), ...band.map(low).reverse()],
-            mode: "lines", fill: "toself", fillcolor: own, opacity: 0.16,
+            mode: "lines", fill: "toself", fillcolor: own, opacity: shown.length > 3 ? 0.08 : 0.16,
             line: { width: 0 }, hoverinfo: "skip", showlegend: false,
           });
         }
@@ -164,6 +164,8 @@
         if (view.high !== null && this.logY && view.low > 0) y.range = [Math.log10(view.low), Math.log10(view.high)];
         const large = view.series.some((line) => (line.x[this.axis] ?? []).some((at) => Math.abs(at) >= 10000));
         if (large && !this.logX) x.tickformat = "~s";
+        const small = view.series.every((line) => line.y.every((at) => Math.abs(at ?? 0) < 0.01));
+        if (small) y.exponentformat = "power"; // and not 200 µ nats
       }
       return {
         xaxis: x, yaxis: y, showlegend: false, autosize: true, uirevision: this.zoomed,
