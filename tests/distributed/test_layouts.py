@@ -19,10 +19,10 @@ pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machin
 # No line between validations is saved, and the average differs: a weight that stayed gathered
 # through a validation would be noticed.
 COMMON = [
-    "train.steps=20",
+    "train.steps=12",
     "train.checkpoint_every=0",
     "train.ema_decay=0.5",
-    "train.validate_every=10",
+    "train.validate_every=6",
     "train.validate_blocks=8",
     "sampler.steps=1",
     "train.diagnose_every=0",
@@ -96,7 +96,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 )
 def test_a_layout_does_not_change_the_curve(runs: dict[str, Path], one: str, other: str) -> None:
     found = deviation(runs[one], runs[other])
-    assert len(curve(runs[one])) == 46  # 20 losses and norms, 3 validations with their errors
+    assert len(curve(runs[one])) == 30  # 12 losses and norms, 3 validations with their errors
     assert max(found.values()) < 1e-5, found
     left, right = (load_weights(runs[name], ema=False).state for name in (one, other))
     assert left.keys() == right.keys()  # whatever was wrapped, checkpoints name the same

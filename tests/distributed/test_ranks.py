@@ -91,7 +91,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MDMKIT_CACHE_DIR", str(folder / "cache"))
         recipe = write_tiny_recipe(folder / "tiny")
-        variants = {name: ["train.steps=20", *changes] for name, changes in VARIANTS.items()}
+        variants = {name: ["train.steps=12", *changes] for name, changes in VARIANTS.items()}
         one, two = (train_in_world(ranks, recipe, folder, variants) for ranks in (1, 2))
     return {name: (one[name], two[name]) for name in variants}
 
