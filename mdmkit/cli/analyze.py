@@ -77,14 +77,15 @@ def analyze_run(
 ) -> None:
     """Analyze a run, its text or a recipe: loss by mask ratio, gradients, locality, context.
 
-    The results go to analysis/<name>.json of the run; mdmkit report draws them.
+    The results go to analysis/<name>.json of the run; mdmkit report draws them. Exit status 1 where
+    one of them could not be made.
     """
     from mdmkit.evaluation.analyze import analyze
     from mdmkit.report.counting import counting
 
     aside = side()
     with counting(aside) as progress:
-        found = analyze(
+        done = analyze(
             subject,
             only=[name.strip() for name in (only or "").split(",") if name.strip()],
             overrides=overrides or (),
@@ -99,14 +100,15 @@ def analyze_run(
             notify=said(aside),
             progress=progress,
         )
-    if not prints():
-        return
-    if as_json:
-        print_json({label: analysis.to_json() for label, analysis in found.items()})
-    else:
-        _print(found)
-    if out is not None:
-        _write(out, found)
+    if prints():
+        if as_json:
+            print_json({label: analysis.to_json() for label, analysis in done.found.items()})
+        else:
+            _print(done.found)
+        if out is not None:
+            _write(out, done.found)
+    if done.failed:
+        raise typer.Exit(1)
 
 
 def _print(found: Mapping[str, Analysis]) -> None:

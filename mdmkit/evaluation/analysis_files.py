@@ -25,7 +25,8 @@ class Analysis:
 
     Attributes:
         label: its name.
-        steps: the results by the optimizer step behind the weights, rising; 0 for a recipe alone.
+        steps: the results by the optimizer step behind the weights, rising; 0 for what is about no
+            weights, a text or a recipe.
         over_training: pictures of the way between them.
     """
 
@@ -41,7 +42,7 @@ class Analysis:
     def pictures(self) -> Iterator[tuple[str, Picture | HeatMap]]:
         """Those of the last step, and those over training, each with its name."""
         yield from self.last.pictures.items()
-        yield from self.over_training.items()
+        yield from ((f"{name}_over_training", drawn) for name, drawn in self.over_training.items())
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON."""
@@ -92,7 +93,7 @@ def write_analysis(folder: Path, analysis: Analysis, notify: Notify) -> None:
     notify(f"{path}: {verb}")
 
 
-def kept_results(path: Path, result: Result, step: int) -> dict[str, Result]:
+def kept_results(path: Path, result: Result, step: int) -> dict[int, Result]:
     """The results of other steps in the file that were measured like this one.
 
     Args:
@@ -105,7 +106,7 @@ def kept_results(path: Path, result: Result, step: int) -> dict[str, Result]:
     except CheckpointError:  # it is replaced
         return {}
     return {
-        str(other): kept
+        other: kept
         for other, kept in earlier.steps.items()
         if other != step and _circumstances(kept) == _circumstances(result)
     }

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
-from attrs import frozen
+from attrs import define, field, frozen
 
 from mdmkit.data.blocks import build_tokenizer, open_blocks, token_counts
 from mdmkit.data.cache import Notify, ignore
 from mdmkit.errors import MdmkitError, RecipeError
+from mdmkit.evaluation.analysis_choice import (
+    analyses_as_evaluators,
+    chosen_analyses,
+    steps_of,
+    subject,
+)
 from mdmkit.evaluation.analysis_files import Analysis, kept_results, write_analysis
 from mdmkit.evaluation.contexts import evaluation_context, trained_context
 from mdmkit.evaluation.driver import Result, pictures_of, run_evaluation
 from mdmkit.evaluation.evaluate import Progress, labelled, with_circumstances
 from mdmkit.evaluation.find_run import find_run, is_run
-from mdmkit.evaluation.run import open_trained, read_recipe
+from mdmkit.evaluation.run import TrainedRun, open_trained, read_recipe
 from mdmkit.learning_rate import learning_rate_fraction
 from mdmkit.network import bring_to_life
 from mdmkit.plugins import Catalogue, load_catalogue
 from mdmkit.protocols import BlockSource, Denoiser, EvaluationContext, Evaluator, RunFacts, Split
-from mdmkit.recipe import Recipe, dump_recipe, load_recipe, recipe_hash
-from mdmkit.recipe_files import parse_overrides
-from mdmkit.suggest import did_you_mean
-from mdmkit.training.checkpoint import steps_on_disk
+from mdmkit.recipe import Recipe, dump_recipe, load_recipe, recipe_hash, recipe_names
 from mdmkit.training.distributed import World, open_world, rank_zero_first
+from mdmkit.values import HeatMap, Picture
 
 FOLDER = "analysis"
 """Of a run, for what `analyze` finds."""
@@ -54,19 +57,32 @@ class Wish:
     progress: Progress | None = None
 
 
+@frozen(kw_only=True)
+class Analyses:
+    """What `analyze` found.
+
+    Attributes:
+        found: each analysis by its label.
+        failed: why others, or their pictures, could not be made, by label.
+    """
+
+    found: Mapping[str, Analysis]
+    failed: Mapping[str, str]
+
+
 def analyze(
-    subject: str | Path,
+    of: str | Path,
     *,
     runs_dir: str | Path | None = None,
     out: Path | None = None,
     **wish: Any,
-) -> dict[str, Analysis]:
+) -> Analyses:
     """Run the analyses that are installed on a run, or on a recipe alone.
 
     Under torchrun every process calls this, and they share the work.
 
     Args:
-        subject: a run directory or its name; else a recipe (a file or a shipped name), of which
+        of: a run directory or its name; else a recipe (a file or a shipped name), of which
             those analyses are made that need no trained network.
         runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
         out: where the results go instead of the run's ``analysis``; of a recipe they go nowhere
@@ -78,39 +94,34 @@ def analyze(
             `mdmkit.evaluate`.
 
     Returns:
-        What each found, by its label.
+        What each found, and which could not be made; one that fails costs no other.
 
     Raises:
         RecipeError: where no analysis is left, or an override does not fit.
+        MdmkitError: where none could be made.
         CheckpointError: for a run or a checkpoint that cannot be read.
         DataError: for a corpus that cannot be had.
     """
     asked = Wish(**wish)
     catalogue = load_catalogue()
-    if not str(subject).endswith(".toml") and (
-        is_run(str(subject), runs_dir) or Path(subject).is_dir()
-    ):
-        return _of_run(find_run(subject, runs_dir), asked, out, catalogue)
-    return _of_recipe(str(subject), asked, out, catalogue)
+    if not str(of).endswith(".toml") and (is_run(str(of), runs_dir) or Path(of).is_dir()):
+        return _of_run(find_run(of, runs_dir), asked, out, catalogue)
+    return _of_recipe(str(of), asked, out, catalogue)
 
 
-def analyses_of(catalogue: Catalogue) -> dict[str, type]:
-    """The evaluators that are analyses, by name."""
-    found = catalogue.of("mdmkit_evaluators").items()
-    return {name: c.cls for name, c in found if hasattr(c.cls, "subject")}
-
-
-def _of_run(
-    directory: Path, wish: Wish, out: Path | None, catalogue: Catalogue
-) -> dict[str, Analysis]:
-    overrides = [*_uses(wish.only, catalogue), *wish.overrides]
+def _of_run(directory: Path, wish: Wish, out: Path | None, catalogue: Catalogue) -> Analyses:
+    overrides = analyses_as_evaluators(wish.only, wish.overrides, catalogue)
     recipe = read_recipe(directory, overrides, TABLES, catalogue=catalogue)
-    chosen = _chosen(recipe, wish, catalogue, trained=True)
-    steps = _steps(directory, wish.checkpoints)
-    folder = out or directory / FOLDER
-    tables = dump_recipe(recipe, catalogue)["evaluators"]
-    found: dict[str, dict[str, Result]] = {}
+    chosen = chosen_analyses(recipe, overrides, trained=True, notify=wish.notify)
+    steps = steps_of(directory, wish.checkpoints)
     with open_world(wish.device) as world:
+        kept = Keeping(
+            chosen=chosen,
+            tables=dump_recipe(recipe, catalogue)["evaluators"],
+            folder=out or directory / FOLDER,
+            wish=wish,
+            world=world,
+        )
         for place, step in enumerate(steps):
             with rank_zero_first(world):
                 opened = open_trained(
@@ -119,79 +130,116 @@ def _of_run(
                     notify=wish.notify if world.rank == 0 else ignore, catalogue=catalogue,
                 )  # fmt: skip
 
-            def blocks(split: Split, opened: Any = opened) -> BlockSource:
+            def blocks(split: Split, opened: TrainedRun = opened) -> BlockSource:
                 with rank_zero_first(world):
-                    return opened.blocks(split)  # type: ignore[no-any-return]
+                    return opened.blocks(split)
 
             context = trained_context(
                 opened, blocks=blocks, rank=world.rank, world_size=world.size,
                 batch_size=wish.batch_size, seed=wish.seed,
             )  # fmt: skip
             for label, evaluator in chosen.items():
-                about_network = _subject(evaluator) == "network"
-                if place and not about_network:
-                    continue
-                facts = {"evaluator": tables[label], **opened.facts}
-                title = f"{label}, step {opened.step}" if about_network else label
-                result = _measured(
-                    evaluator, context if about_network else without_network(context, label),
-                    facts, label, title, wish, world,
-                )  # fmt: skip
-                if label not in found:
-                    found[label] = kept_results(folder / f"{label}.json", result, opened.step)
-                found[label][str(opened.step)] = result
-                _put_down(folder, label, evaluator, found[label], world, wish)
-        return {label: combined(label, chosen[label], found[label]) for label in chosen}
+                if subject(evaluator) == "network":
+                    kept.measure(label, context, opened.facts, opened.step)
+                elif not place:
+                    bare, facts = without_network(context, label), {"run": opened.facts["run"]}
+                    kept.measure(label, bare, facts, 0)
+        return kept.analyses()
 
 
-def _of_recipe(
-    name: str, wish: Wish, out: Path | None, catalogue: Catalogue
-) -> dict[str, Analysis]:
+def _of_recipe(name: str, wish: Wish, out: Path | None, catalogue: Catalogue) -> Analyses:
+    overrides = analyses_as_evaluators(wish.only, wish.overrides, catalogue)
     try:
-        recipe = load_recipe(
-            name, [*_uses(wish.only, catalogue), *wish.overrides], catalogue=catalogue
-        )
+        recipe = load_recipe(name, overrides, catalogue=catalogue)
     except RecipeError as error:
+        if Path(name).exists() or name in recipe_names():
+            raise
         raise RecipeError(f"{error}\n(there is no run of that name either)") from error
-    chosen = _chosen(recipe, wish, catalogue, trained=False)
-    tables = dump_recipe(recipe, catalogue)["evaluators"]
+    chosen = chosen_analyses(recipe, overrides, trained=False, notify=wish.notify)
     with open_world(wish.device) as world:
+        kept = Keeping(
+            chosen=chosen,
+            tables=dump_recipe(recipe, catalogue)["evaluators"],
+            folder=out,
+            wish=wish,
+            world=world,
+        )
         with rank_zero_first(world):
             context = _untrained_context(recipe, wish, world)
         facts = {"recipe": {"name": recipe.run.name, "recipe_hash": recipe_hash(recipe, catalogue)}}
-        found = {}
-        for label, evaluator in chosen.items():
-            bare = without_network(context, label)
-            own = {"evaluator": tables[label], **facts}
-            result = _measured(evaluator, bare, own, label, label, wish, world)
-            found[label] = combined(label, evaluator, {"0": result})
-            if out is not None:
-                _put_down(out, label, evaluator, {"0": result}, world, wish)
-        return found
+        for label in chosen:
+            kept.measure(label, without_network(context, label), facts, 0)
+        return kept.analyses()
 
 
-def _measured(
-    evaluator: Evaluator,
-    context: EvaluationContext,
-    facts: Mapping[str, Any],
-    label: str,
-    title: str,
-    wish: Wish,
-    world: World,
-) -> Result:
-    progress = labelled(wish.progress if world.rank == 0 else None, title)
-    found = run_evaluation(evaluator, context, label=label, progress=progress)
-    return with_circumstances(found, context, facts)
+@define(kw_only=True)
+class Keeping:
+    """Measures, and keeps at once what was found; one analysis that fails costs no other.
 
+    Attributes:
+        chosen: the analyses by label.
+        tables: their options as plain data.
+        folder: where the files go; None for nowhere.
+        wish, world: what is asked for, and who works on it.
+        found: the results by label and step.
+        failed: why an analysis, or a picture of one, could not be made, by label.
+    """
 
-def combined(label: str, evaluator: Evaluator, results: Mapping[str, Result]) -> Analysis:
-    """The results of an analysis by step, and what it makes of them together."""
-    together = getattr(evaluator, "over_training", None)
-    by_step = {int(step): results[step] for step in sorted(results, key=int)}
-    drawn = {}
-    if together is not None and len(by_step) > 1:
-        drawn = pictures_of(f'evaluator "{label}"', partial(together, by_step))
-    return Analysis(label=label, steps=by_step, over_training=drawn)
+    chosen: Mapping[str, Evaluator]
+    tables: Mapping[str, Any]
+    folder: Path | None
+    wish: Wish
+    world: World
+    found: dict[str, dict[int, Result]] = field(factory=dict)
+    failed: dict[str, str] = field(factory=dict)
+
+    def measure(
+        self, label: str, context: EvaluationContext, facts: Mapping[str, Any], step: int
+    ) -> None:
+        """Make one analysis of the weights of one step (0: of no weights)."""
+        title = f"{label}, step {step}" if step else label
+        progress = labelled(self.wish.progress if self.world.rank == 0 else None, title)
+        try:
+            result = run_evaluation(self.chosen[label], context, label=label, progress=progress)
+            result = with_circumstances(result, context, {"evaluator": self.tables[label], **facts})
+        except MdmkitError as error:
+            self._failed(label, str(error))
+            return
+        if result.pictures_failed:
+            self._failed(label, result.pictures_failed)
+        if label not in self.found:
+            path = None if self.folder is None else self.folder / f"{label}.json"
+            self.found[label] = {} if path is None else kept_results(path, result, step)
+        self.found[label][step] = result
+        if self.folder is not None and self.world.rank == 0:
+            write_analysis(self.folder, self._combined(label), self.wish.notify)
+
+    def analyses(self) -> Analyses:
+        """All that was found.
+
+        Raises:
+            MdmkitError: where that is nothing.
+        """
+        if not self.found:
+            raise MdmkitError("\n".join(f"{label}: {why}" for label, why in self.failed.items()))
+        found = {label: self._combined(label) for label in self.chosen if label in self.found}
+        return Analyses(found=found, failed=self.failed)
+
+    def _combined(self, label: str) -> Analysis:
+        """The results of an analysis by step, and what it makes of them together."""
+        by_step = dict(sorted(self.found[label].items()))
+        together = getattr(self.chosen[label], "over_training", None)
+        drawn: Mapping[str, Picture | HeatMap] = {}
+        if together is not None and len(by_step) > 1:
+            drawn, why = pictures_of(partial(together, by_step))
+            if why:
+                self._failed(label, f"over training: {why}")
+        return Analysis(label=label, steps=by_step, over_training=drawn)
+
+    def _failed(self, label: str, why: str) -> None:
+        if self.failed.get(label) != why:
+            self.failed[label] = why
+            self.wish.notify(f"{label}: {why}")
 
 
 def without_network(context: EvaluationContext, label: str) -> EvaluationContext:
@@ -215,18 +263,6 @@ class _Refused:
 
     def __call__(self, function: Callable[[Denoiser], T]) -> T:  # noqa: ARG002 - the contract
         raise RecipeError(self.message)
-
-
-def _put_down(
-    folder: Path,
-    label: str,
-    evaluator: Evaluator,
-    results: Mapping[str, Result],
-    world: World,
-    wish: Wish,
-) -> None:
-    if world.rank == 0:
-        write_analysis(folder, combined(label, evaluator, results), wish.notify)
 
 
 def _untrained_context(recipe: Recipe, wish: Wish, world: World) -> EvaluationContext:
@@ -254,82 +290,3 @@ def _untrained_context(recipe: Recipe, wish: Wish, world: World) -> EvaluationCo
         device=world.device, rank=world.rank, world_size=world.size,
         batch_size=wish.batch_size, seed=wish.seed, notify=wish.notify, cache_dir=wish.cache_dir,
     )  # fmt: skip
-
-
-def _uses(only: Sequence[str], catalogue: Catalogue) -> list[str]:
-    """Overrides that name the analyses as evaluators.
-
-    Raises:
-        RecipeError: where `only` fits none.
-    """
-    known = analyses_of(catalogue)
-    names = []
-    for pattern in only or ["*"]:
-        fitting = fnmatch.filter(known, pattern)
-        if not fitting:
-            raise RecipeError(
-                f'--only: no analysis "{pattern}"{did_you_mean(pattern, known)}; known: '
-                f"{', '.join(sorted(known)) or 'none'}"
-            )
-        names += fitting
-    return [f'evaluators.{name}.use="{name}"' for name in dict.fromkeys(names)]
-
-
-def _chosen(
-    recipe: Recipe, wish: Wish, catalogue: Catalogue, *, trained: bool
-) -> dict[str, Evaluator]:
-    """The analyses among the evaluators of the recipe that can be made.
-
-    Raises:
-        RecipeError: where there is none.
-    """
-    named = parse_overrides([*_uses(wish.only, catalogue), *wish.overrides]).data["evaluators"]
-    wanted = {label for label, options in named.items() if "use" in options}
-    chosen, why = {}, []
-    for label, evaluator in recipe.evaluators.items():
-        if label not in wanted or not hasattr(evaluator, "subject"):
-            continue
-        applies = getattr(evaluator, "applies", None)
-        if applies is not None and not applies(recipe):
-            why.append(f'{label}: is not for runs of the objective "{recipe.objective.prediction}"')
-        elif not trained and _subject(evaluator) == "network":
-            why.append(f"{label}: needs a trained network; give a run")
-        else:
-            chosen[label] = evaluator
-    if not chosen:
-        raise RecipeError("no analysis is left:\n" + "\n".join(f"  {line}" for line in why))
-    if wish.only or not trained:
-        for line in why:
-            wish.notify(f"left out: {line}")
-    return chosen
-
-
-def _subject(evaluator: Evaluator) -> str:
-    return str(getattr(evaluator, "subject", "network"))
-
-
-def _steps(directory: Path, checkpoints: str) -> list[int | None]:
-    """The steps that are meant, rising; None for the last.
-
-    Raises:
-        MdmkitError: for steps that are not there, or words that mean none.
-    """
-    if checkpoints == "last":
-        return [None]
-    there = steps_on_disk(directory)
-    if checkpoints == "all":
-        return [*there] or [None]
-    try:
-        asked = sorted({int(text) for text in checkpoints.split(",")})
-    except ValueError as error:
-        raise MdmkitError(
-            f'--checkpoints: expected last, all, or steps such as 200,1000; got "{checkpoints}"'
-        ) from error
-    missing = [step for step in asked if step not in there]
-    if missing:
-        raise MdmkitError(
-            f"--checkpoints: {directory} has no checkpoint of step "
-            f"{', '.join(map(str, missing))}; there are {', '.join(map(str, there)) or 'none'} "
-            "(a run keeps the last few: train.keep_checkpoints, train.keep_every)"
-        )
-    return [*asked]

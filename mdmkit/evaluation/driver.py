@@ -26,12 +26,14 @@ class Result:
         measurements: by name, each with its standard error.
         provenance: what was measured on what, as plain JSON.
         pictures: what is more than a few numbers, by name.
+        pictures_failed: why they could not be made, or nothing.
     """
 
     label: str
     measurements: Mapping[str, Measurement]
     provenance: Mapping[str, Any]
     pictures: Mapping[str, Picture | HeatMap] = field(factory=dict)
+    pictures_failed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON; without pictures there is no word of them."""
@@ -44,6 +46,7 @@ class Result:
             },
             "provenance": dict(self.provenance),
             **({"pictures": drawn} if drawn else {}),
+            **({"pictures_failed": self.pictures_failed} if self.pictures_failed else {}),
         }
 
     @classmethod
@@ -62,6 +65,7 @@ class Result:
             measurements=measurements,
             provenance=plain["provenance"],
             pictures=pictures,
+            pictures_failed=str(plain.get("pictures_failed", "")),
         )
 
 
@@ -100,37 +104,34 @@ def measure(evaluation: Evaluation, *, label: str, progress: Progress | None = N
     measurements = dict(evaluation.compute())
     name = f'evaluator "{label or type(evaluation).__name__}"'
     _require_errors(name, measurements)
+    pictures, failed = pictures_of(getattr(evaluation, "pictures", dict))
     return Result(
         label=label,
         measurements=measurements,
         provenance=_plain(name, evaluation.provenance),
-        pictures=pictures_of(name, getattr(evaluation, "pictures", dict)),
+        pictures=pictures,
+        pictures_failed=failed,
     )
 
 
 def pictures_of(
-    name: str, draw: Callable[[], Mapping[str, Picture | HeatMap]]
-) -> dict[str, Picture | HeatMap]:
-    """What `draw` gives.
+    draw: Callable[[], Mapping[str, Picture | HeatMap]],
+) -> tuple[dict[str, Picture | HeatMap], str]:
+    """What `draw`, a plugin's function, gives; where it fails, nothing, and the reason in words.
 
-    Args:
-        name: whose pictures they are, for messages.
-        draw: a plugin's function.
-
-    Raises:
-        PluginError: where it gives anything else than pictures, or fails to make one.
+    Numbers that took hours must not be lost for a picture.
     """
     try:
-        found = dict(draw())
-    except (TypeError, ValueError) as error:
-        raise PluginError(f"{name}: its pictures cannot be made: {error}") from error
+        found: dict[Any, Any] = dict(draw())
+    except Exception as error:  # whatever a plugin's code may raise
+        return {}, f"its pictures cannot be made: {type(error).__name__}: {error}"
     for key, picture in found.items():
         if not (isinstance(key, str) and isinstance(picture, Picture | HeatMap)):
-            raise PluginError(
-                f"{name}: pictures() gives {key!r}: {picture!r}; expected names and "
+            return {}, (
+                f"pictures() gives {key!r}: {type(picture).__name__}; expected names and "
                 "mdmkit.values.Picture or HeatMap"
             )
-    return found
+    return found, ""
 
 
 def _require_errors(name: str, measurements: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,12 @@ def test_every_analysis_of_a_run(finished: Path) -> None:
         path = finished / "analysis" / f"{name}.json"
         assert f"{path}: written" in said.err
         analysis = read_analysis(path)
-        assert list(analysis.steps) == [12]
+        about_network = name in ("gradient", "locality", "loss_by_mask_ratio")
+        assert list(analysis.steps) == [12 if about_network else 0]
         assert analysis.last.pictures
-        assert any(line.startswith(f"{name} · ") for line in said.lines), said.out
+        assert any(line.partition(" · ")[0] == name for line in said.lines), said.out
         facts = analysis.last.provenance
-        assert facts["checkpoint"] == {"step": 12, "ema": True}
+        assert facts.get("checkpoint") == ({"step": 12, "ema": True} if about_network else None)
         assert facts["run"]["name"] == "tiny"
     again = mdmkit("analyze", finished, *SMALL)
     assert again.out == said.out  # the same seed, the same masks
@@ -77,6 +79,96 @@ def test_two_of_one_kind(finished: Path, tmp_path: Path) -> None:
                  "evaluators.context.batches=3"),
     )  # fmt: skip
     assert set(json.loads(said.out)) == {"context", "mine"}, said.err
+
+
+PLUGIN = """
+    from attrs import frozen
+    from mdmkit import DataError, hookimpl, option
+    from mdmkit.values import Measurement
+
+    class Live:
+        provenance = {}
+
+        def __init__(self, pictures):
+            self.pictures = pictures
+
+        def __len__(self):
+            return 0
+
+        def compute(self):
+            return {"one": Measurement(value=1.0, stderr=0.1)}
+
+    @frozen(kw_only=True)
+    class Refusing:
+        subject = "recipe"
+
+        def build(self, context):
+            raise DataError("there is nothing to see")
+
+    @frozen(kw_only=True)
+    class Undrawn:
+        subject = "recipe"
+
+        def build(self, context):
+            return Live(lambda: {}["no such"])
+
+    @frozen(kw_only=True)
+    class Demanding:
+        subject = "recipe"
+        size: int = option()
+
+        def build(self, context):
+            return Live(dict)
+
+    @frozen(kw_only=True)
+    class Calling:
+        subject = "corpus"
+
+        def build(self, context):
+            return context.call(lambda denoiser: None)
+
+    @hookimpl
+    def mdmkit_evaluators():
+        return {"a_refusing": Refusing, "undrawn": Undrawn, "demanding": Demanding,
+                "calling": Calling}
+"""
+
+
+def test_one_that_fails_costs_no_other(
+    distribution: Callable[..., Path],
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    distribution("mdmkit-odd", PLUGIN)
+    monkeypatch.setenv("MDMKIT_PLUGINS", "mdmkit-odd")
+    out = ("--out", tmp_path / "found", "--json")
+    said = mdmkit("analyze", finished, "--only", "a_*,undrawn,calling,context", *SMALL[-2:], *out)
+    assert said.code == 1
+    assert set(json.loads(said.out)) == {"undrawn", "context"}  # numbers without their pictures
+    assert "a_refusing: there is nothing to see" in said.err
+    assert "undrawn: its pictures cannot be made: KeyError: 'no such'" in said.err
+    assert 'calling: evaluator "calling": calls the network, but says' in said.err
+    kept = read_analysis(tmp_path / "found" / "undrawn.json")
+    assert kept.last.measurements["one"].value == 1
+    assert "KeyError" in kept.last.pictures_failed
+    assert "checkpoint" not in kept.last.provenance  # it is about no weights
+    assert list(kept.steps) == [0]
+    assert "nothing to see" in refused("analyze", finished, "--only", "a_refusing")
+    # one that needs options is not made unasked
+    said = mdmkit("analyze", finished, "--only", "demanding", *out)
+    assert "size: missing" in said.err
+    said = mdmkit("analyze", finished, "--only", "demanding", *out,
+                  *changed("evaluators.demanding.size=1"))  # fmt: skip
+    assert said.code == 0, said.err
+
+
+def test_of_next_token_prediction_there_is_what_applies(recipe: Path, tmp_path: Path) -> None:
+    causal = changed("objective.use=autoregressive", "sampler.use=autoregressive")
+    said = mdmkit("analyze", recipe, *SMALL, *causal, "--json")
+    assert said.code == 0, said.err
+    assert list(json.loads(said.out)) == ["mutual_information"]
+    assert "left out: locality: is not for runs of this objective" in said.err
 
 
 @pytest.mark.parametrize(

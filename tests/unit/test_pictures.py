@@ -116,7 +116,7 @@ def test_an_analysis_comes_back_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "analysis" / "locality.json"
     assert read_analysis(path) == analysis
     assert read_analysis(path).last.measurements["near"].value == 201
-    assert [name for name, _ in analysis.pictures()] == ["lines", "map", "way"]
+    assert [name for name, _ in analysis.pictures()] == ["lines", "map", "way_over_training"]
     assert told == [f"{path}: written"]
 
 
@@ -125,7 +125,7 @@ def test_results_of_other_steps_are_kept_where_they_were_measured_alike(tmp_path
     assert kept_results(path, result(300), 300) == {}
     steps = {100: result(100), 200: result(200, seed=1), 300: result(300)}
     write_analysis(tmp_path, Analysis(label="locality", steps=steps), lambda _: None)
-    assert kept_results(path, result(300), 300) == {"100": result(100)}  # 200: another seed
+    assert kept_results(path, result(300), 300) == {100: result(100)}  # 200: another seed
     assert kept_results(path, result(300, precision="bf16"), 300) == {}
 
 
