@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mdmkit.builtin.corpora import MarkovText
 from mdmkit.builtin.evaluators import LossByMaskRatio
 from mdmkit.evaluation.driver import Result, run_evaluation
+from mdmkit.recipe import load_recipe
 from mdmkit.testing import evaluation_context
 from mdmkit.testing.facts import VOCAB
 from mdmkit.values import Batch, Line, Picture
@@ -157,3 +158,10 @@ def test_where_the_truth_is_unknown_the_best_stands_for_it() -> None:
 def test_no_share_is_told_of_what_is_next_to_nothing() -> None:
     poor = measured(0.99, packing="x")
     assert "share_learned" not in LossByMaskRatio.over_training({10: poor, 20: poor})
+
+
+@pytest.mark.parametrize("name", ["loss_by_mask_ratio", "gradient"])
+def test_a_recipe_of_another_network_may_have_it_and_leaves_it_out(name: str) -> None:
+    recipe = load_recipe("quickstart_ar", [f'evaluators.{name}.use="{name}"'])
+    evaluator: Any = recipe.evaluators[name]
+    assert not evaluator.applies(recipe)

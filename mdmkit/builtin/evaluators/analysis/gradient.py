@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import field, frozen
@@ -65,11 +65,6 @@ class Gradient:
     def applies(self, recipe: Recipe) -> bool:
         """Whether the run's network predicts masked tokens."""
         return bool(recipe.objective.prediction == "masked")
-
-    def check(self, recipe: Recipe) -> Iterator[str]:
-        """A network that predicts something else."""
-        if not self.applies(recipe):
-            yield _WRONG_NETWORK
 
     def build(self, context: EvaluationContext) -> LiveGradients:
         """Open the split, and look at the network.

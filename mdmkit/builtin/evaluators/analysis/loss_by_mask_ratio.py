@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -80,11 +80,6 @@ class LossByMaskRatio:
     def applies(self, recipe: Recipe) -> bool:
         """Whether the run's network predicts masked tokens."""
         return bool(recipe.objective.prediction == "masked")
-
-    def check(self, recipe: Recipe) -> Iterator[str]:
-        """A network that predicts something else."""
-        if not self.applies(recipe):
-            yield _WRONG_NETWORK
 
     def build(self, context: EvaluationContext) -> LiveLossByMaskRatio:
         """Open the split.
