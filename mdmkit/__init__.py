@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         RecipeError,
         TrainingError,
     )
+    from mdmkit.evaluation.analyze import analyze
     from mdmkit.evaluation.contexts import trained_context
     from mdmkit.evaluation.evaluate import evaluate
     from mdmkit.evaluation.find_run import find_run
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mdmkit.hookspecs import hookimpl
     from mdmkit.options import component, option
     from mdmkit.recipe import Recipe, load_recipe, recipe_from_dict
+    from mdmkit.report.page import write_report
     from mdmkit.training.loop import train
 
 __version__ = "0.1.0"
@@ -51,6 +53,7 @@ __all__ = [
     "TrainedRun",
     "TrainingError",
     "__version__",
+    "analyze",
     "compare",
     "component",
     "evaluate",
@@ -66,6 +69,7 @@ __all__ = [
     "sample_states",
     "train",
     "trained_context",
+    "write_report",
     "write_run",
 ]
 
@@ -78,6 +82,7 @@ _LAZY = {
     "RecipeError": "mdmkit.errors",
     "TrainedRun": "mdmkit.evaluation.run",
     "TrainingError": "mdmkit.errors",
+    "analyze": "mdmkit.evaluation.analyze",
     "component": "mdmkit.options",
     "compare": "mdmkit.comparison.compare",
     "evaluate": "mdmkit.evaluation.evaluate",
@@ -93,6 +98,7 @@ _LAZY = {
     "sample_states": "mdmkit.evaluation.generate",
     "train": "mdmkit.training.loop",
     "trained_context": "mdmkit.evaluation.contexts",
+    "write_report": "mdmkit.report.page",
     "write_run": "mdmkit.evaluation.write_run",
 }
 

@@ -44,17 +44,17 @@ T = TypeVar("T")
 class Wish:
     """What is asked for; see `analyze` for the meaning of each."""
 
-    only: Sequence[str] = ()
-    overrides: Sequence[str] = ()
-    checkpoints: str = "last"
-    ema: bool = True
-    seed: int = 0
-    batch_size: int | None = None
-    device: str = "auto"
-    dtype: str | None = None
-    cache_dir: Path | None = None
-    notify: Notify = ignore
-    progress: Progress | None = None
+    only: Sequence[str]
+    overrides: Sequence[str]
+    checkpoints: str
+    ema: bool
+    seed: int
+    batch_size: int | None
+    device: str
+    dtype: str | None
+    cache_dir: Path | None
+    notify: Notify
+    progress: Progress | None
 
 
 @frozen(kw_only=True)
@@ -73,24 +73,33 @@ class Analyses:
 def analyze(
     of: str | Path,
     *,
-    runs_dir: str | Path | None = None,
+    only: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    checkpoints: str = "last",
+    ema: bool = True,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: str = "auto",
+    dtype: str | None = None,
     out: Path | None = None,
-    **wish: Any,
+    runs_dir: str | Path | None = None,
+    cache_dir: Path | None = None,
+    notify: Notify = ignore,
+    progress: Progress | None = None,
 ) -> Analyses:
     """Run the analyses that are installed on a run, or on a recipe alone.
 
     Under torchrun every process calls this, and they share the work.
 
     Args:
-        of: a run directory or its name; else a recipe (a file or a shipped name), of which
-            those analyses are made that need no trained network.
-        runs_dir: the folder of runs; else ``MDMKIT_RUNS_DIR``, else ``runs``.
-        out: where the results go instead of the run's ``analysis``; of a recipe they go nowhere
+        of: a run directory or its name; else a recipe (a file or a shipped name), of which those
+            analyses are made that need no trained network.
+        only: names of analyses, or patterns; all that apply by default.
+        overrides: ``evaluators.<analysis>.key=value``; of a recipe any of its tables.
+        checkpoints: ``last``, ``all``, or steps with commas between them.
+        out: where the results go instead of the run's ``analysis``; those of a recipe go nowhere
             without it.
-        wish: ``only``: names of analyses, or patterns; all that apply by default. ``overrides``:
-            ``evaluators.<analysis>.key=value``; of a recipe any of its tables. ``checkpoints``:
-            ``last``, ``all``, or steps with commas between them. ``ema``, ``seed``,
-            ``batch_size``, ``device``, ``dtype``, ``cache_dir``, ``notify``, ``progress``: as for
+        ema, seed, batch_size, device, dtype, runs_dir, cache_dir, notify, progress: as for
             `mdmkit.evaluate`.
 
     Returns:
@@ -102,7 +111,11 @@ def analyze(
         CheckpointError: for a run or a checkpoint that cannot be read.
         DataError: for a corpus that cannot be had.
     """
-    asked = Wish(**wish)
+    asked = Wish(
+        only=only, overrides=overrides, checkpoints=checkpoints, ema=ema, seed=seed,
+        batch_size=batch_size, device=device, dtype=dtype, cache_dir=cache_dir, notify=notify,
+        progress=progress,
+    )  # fmt: skip
     catalogue = load_catalogue()
     if not str(of).endswith(".toml") and (is_run(str(of), runs_dir) or Path(of).is_dir()):
         return _of_run(find_run(of, runs_dir), asked, out, catalogue)
