@@ -15,7 +15,7 @@ from .runs.folders import make_run
 
 def failed(run: Path, message: str) -> Path:
     """A run that ended with an error of this message."""
-    record = {"error": "OSError", "message": message, "step": 9, "time": "2026-01-01T00:00:00+00:00"}
+    record = {"error": "OSError", "message": message, "step": 9, "time": "2026-01-01"}
     (make_run(run) / "failure.json").write_text(json.dumps(record))
     return run
 
