@@ -72,7 +72,7 @@ def train(
         with (
             open_world(device) as world,
             open_run(recipe, directory, world, branch, reporter.notify),
-            recorded(directory, writes=world.rank == 0) as watched,
+            recorded(directory, rank=world.rank) as watched,
             own_generators(world.device),
             open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
         ):
