@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from mdmkit.report.run_view import news_lines, sample_lines, view_lines
+from mdmkit.report.tables import printable
 from mdmkit.runs.follow import Follower, View
 from mdmkit.runs.status import RunStatus
 
@@ -64,7 +65,7 @@ def _live(console: Console, follower: Follower, pause: Pause) -> None:
 
 def _plain(console: Console, follower: Follower, pause: Pause) -> None:
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     found: set[str] = set()
     sampled, first = -1, True

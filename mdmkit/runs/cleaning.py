@@ -137,6 +137,8 @@ def _plan(directory: Path, wish: Wish) -> Plan:
     needed = _needed_by_branches(directory)
     older = [step for step in steps if step < min(whole) and step not in needed]
     older = [step for step in older if keep_every == 0 or step % keep_every]
+    if len(whole) < wish.keep:  # then these are damaged, and were said to be left
+        older = []
     paths = [folder / step_name(step) for step in older]
     checkpoints = _removals((path for path in paths if not path.is_symlink()), "older checkpoint")
     gone = {int(removal.path.name.removeprefix("step-")) for removal in checkpoints}

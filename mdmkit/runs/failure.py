@@ -29,17 +29,20 @@ class Failure:
         message: what it says, in one line.
         step: optimizer steps done; None where it had not begun.
         time: when, in UTC, as ISO 8601.
+        rank: of the process that failed first, 0-based.
     """
 
     error: str
     message: str
     step: int | None
     time: str
+    rank: int = 0
 
     @property
     def line(self) -> str:
-        """Kind and message."""
-        return f"{self.error}: {self.message}" if self.message else self.error
+        """Kind and message, behind the rank of a process that is not the first."""
+        line = f"{self.error}: {self.message}" if self.message else self.error
+        return f"rank {self.rank}: {line}" if self.rank else line
 
 
 @define
@@ -50,17 +53,18 @@ class Watched:
 
 
 @contextlib.contextmanager
-def recorded(run_dir: Path, *, writes: bool = True) -> Iterator[Watched]:
-    """Leave ``failure.json`` where the body fails, and forget an older one when it begins.
+def recorded(run_dir: Path, *, rank: int = 0) -> Iterator[Watched]:
+    """Leave ``failure.json`` where the body fails; rank 0 forgets an older one when it begins.
 
-    An interruption is no failure. Whatever goes wrong here, the error of the body is the one that
-    is raised.
+    The rank that fails first has the say: what the others then meet is that it is gone. An
+    interruption is no failure. Whatever goes wrong here, the error of the body is the one that is
+    raised.
 
     Args:
         run_dir: of the run.
-        writes: whether this process is the one of its ranks that writes.
+        rank: of this process.
     """
-    if writes:
+    if rank == 0:
         with contextlib.suppress(OSError):
             (run_dir / FAILURE).unlink(missing_ok=True)
     watched = Watched()
@@ -69,9 +73,8 @@ def recorded(run_dir: Path, *, writes: bool = True) -> Iterator[Watched]:
     except RunInterrupted:
         raise
     except Exception as error:
-        if writes:
-            with contextlib.suppress(Exception):  # the disk may be full: that may be why
-                write_json(run_dir / FAILURE, attrs.asdict(_failure(error, watched)))
+        with contextlib.suppress(Exception):  # the disk may be full: that may be why
+            _leave(run_dir, _failure(error, watched, rank))
         raise
 
 
@@ -88,7 +91,20 @@ def read_failure(run_dir: Path) -> Failure | None:
     return _checked(plain)
 
 
-def _failure(error: Exception, watched: Watched) -> Failure:
+def _leave(run_dir: Path, failure: Failure) -> None:
+    """Write the record, unless another rank has: a link, unlike a look, sees that everywhere."""
+    path, own = run_dir / FAILURE, run_dir / f".tmp-{failure.rank}-{FAILURE}"
+    write_json(own, attrs.asdict(failure))
+    try:
+        path.hardlink_to(own)
+    except FileExistsError:
+        pass
+    except OSError:  # this file system has no links
+        own.replace(path)
+    own.unlink(missing_ok=True)
+
+
+def _failure(error: Exception, watched: Watched, rank: int) -> Failure:
     message = " ".join(str(error).split()).encode(errors="replace").decode()
     if len(message) > _LONGEST:
         message = message[: _LONGEST - 1] + "…"
@@ -97,17 +113,20 @@ def _failure(error: Exception, watched: Watched) -> Failure:
         message=message,
         step=None if watched.step is None else watched.step(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
+        rank=rank,
     )
 
 
 def _checked(plain: Any) -> Failure:
-    names = [field.name for field in attrs.fields(Failure)]
+    names = [field.name for field in attrs.fields(Failure) if field.default is attrs.NOTHING]
     if not isinstance(plain, dict) or not set(names) <= plain.keys():
         raise ValueError(f"expected the keys {', '.join(names)}")
-    failure = Failure(**{name: plain[name] for name in names})
+    failure = Failure(**{name: plain[name] for name in names}, rank=plain.get("rank", 0))
     texts = (failure.error, failure.message, failure.time)
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("error, message and time are no texts")
     if failure.step is not None and (type(failure.step) is not int or failure.step < 0):
         raise ValueError("step is no whole number")
+    if type(failure.rank) is not int or failure.rank < 0:
+        raise ValueError("rank is no whole number")
     return failure

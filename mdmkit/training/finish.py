@@ -23,7 +23,7 @@ from mdmkit.network import InferenceCall
 from mdmkit.protocols import EvaluationContext
 from mdmkit.recipe import dump_recipe, recipe_hash
 from mdmkit.runs.folder import WEIGHTS
-from mdmkit.samples_log import LoggedSamples, write_samples
+from mdmkit.samples_log import LoggedSamples, sampled_steps, write_samples
 from mdmkit.training.distributed import full_state
 from mdmkit.training.job import Job
 from mdmkit.validation_log import write_validation
@@ -102,9 +102,26 @@ def finish(job: Job) -> RunResult:
 
 
 def sample_job(job: Job) -> None:
-    """Generate a few texts on the way and keep them; every rank takes part."""
-    with job.ema.applied():
-        _sample(job, evaluation_of(job))
+    """Generate a few texts on the way and keep them, unless there are some; every rank takes part.
+
+    Where that fails, on any rank, it costs these texts and not the training; the reporter is told.
+    """
+    world, problem = job.world, ""
+    if world.share(world.rank == 0 and job.step in sampled_steps(job.directory)):
+        return  # the run goes on from here
+    try:
+        with job.ema.applied():
+            _sample(job, evaluation_of(job))
+    except Exception as error:  # a sampler is anybody's
+        problem = f"{type(error).__name__}: {error}"
+    # Not over the group of the network's own calls: the other ranks may still be in one of them.
+    beside = attrs.evolve(world, group=world.patient or world.group)
+    problem = next(filter(None, beside.gather(problem)), "")
+    if problem and problem != job.unsampled:
+        job.reporter.notify(
+            f"step {job.step}: no texts were generated on the way, the training goes on ({problem})"
+        )
+    job.unsampled = problem
 
 
 def _sample(job: Job, context: EvaluationContext) -> list[Sample]:

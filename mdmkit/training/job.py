@@ -64,6 +64,7 @@ class Job:
         step: optimizer steps done.
         seconds: time spent on them, interruptions left out.
         validated: the step of the last validation, or -1.
+        unsampled: why the last attempt to generate texts on the way failed, or nothing.
         fill: the places of a micro-batch's loss are filled up to a multiple of this.
         phase: told which part of a step begins, by whoever wants to know how long each takes.
     """
@@ -87,6 +88,7 @@ class Job:
     step: int = 0
     seconds: float = 0.0
     validated: int = -1
+    unsampled: str = ""
     fill: int = 1
     phase: Callable[[str], None] = ignored
 

@@ -72,7 +72,7 @@ def train(
         with (
             open_world(device) as world,
             open_run(recipe, directory, world, branch, reporter.notify),
-            recorded(directory, writes=world.rank == 0) as watched,
+            recorded(directory, rank=world.rank) as watched,
             own_generators(world.device),
             open_job(recipe, directory, world, reporter if world.rank == 0 else quiet()) as job,
         ):
@@ -105,14 +105,15 @@ def run_steps(job: Job, stop: StopRequest, corrupted: Callable[[int], Sequence[N
         if validate and job.step != job.validated and not stopping:  # whoever asks is in a hurry
             with clock.elsewhere():
                 validate_job(job)
-        if due(job.step, options.sample_every or 0) and not (last or stopping):
-            with clock.elsewhere():
-                sample_job(job)
         if job.step != saved and (stopping or last or due(job.step, options.checkpoint_every)):
             check_finite(job)
             with clock.elsewhere():
                 job.save()
             saved = job.step
+        sample = job.step > 0 and due(job.step, options.sample_every or 0)
+        if sample and not (last or stopping):  # after the save: no sampler can cost it
+            with clock.elsewhere():
+                sample_job(job)
         if last or stopping:
             job.saver.settle()
             stopping = stopping or totals.ask()

@@ -69,6 +69,19 @@ def test_a_damaged_one_is_not_what_stays(run: Path) -> None:
     assert "has no whole checkpoint" in planned.notes[-1]
 
 
+def test_damaged_ones_stay_as_long_as_fewer_are_whole_than_are_to_stay(run: Path) -> None:
+    for step in (10, 20, 40):
+        harm(run, step)
+    planned = plan(run, Wish(keep=3, all_but_last=True))
+    assert (planned.keeps, planned.removals) == ((10, 20, 30, 40, 50), ())
+    assert [note.split()[0] for note in planned.notes] == [
+        f"step-{step:08d}" for step in (40, 20, 10)
+    ]
+    planned = plan(run, Wish(keep=2, all_but_last=True))
+    assert planned.keeps == (30, 40, 50)
+    assert len(planned.notes) == 1
+
+
 def test_what_is_damaged_after_the_user_was_asked_is_noticed(run: Path) -> None:
     wish = Wish(all_but_last=True)
     planned = plan(run, wish)

@@ -70,8 +70,29 @@ def test_what_goes_wrong_while_it_is_written_hides_nothing(
         failing()
 
 
-def test_other_ranks_than_the_first_write_nothing(tmp_path: Path) -> None:
-    (tmp_path / FAILURE).write_text("of rank 0")
-    with pytest.raises(ValueError, match="x"), recorded(tmp_path, writes=False):
-        raise ValueError("x")
-    assert (tmp_path / FAILURE).read_text() == "of rank 0"
+def fail(run: Path, error: Exception, rank: int) -> None:
+    with pytest.raises(type(error)), recorded(run, rank=rank):
+        raise error
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_rank_that_fails_first_has_the_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    fail(tmp_path, MemoryError("3 TB"), rank=1)
+    kept = read_failure(tmp_path)
+    assert kept is not None
+    assert (kept.rank, kept.line) == (1, "rank 1: MemoryError: 3 TB")
+    if links:
+        fail(tmp_path, ValueError("of a third"), rank=2)
+        assert read_failure(tmp_path) == kept
+    assert [path.name for path in tmp_path.iterdir()] == [FAILURE]
+    with recorded(tmp_path, rank=1):
+        assert read_failure(tmp_path) == kept
+    with recorded(tmp_path, rank=0):  # the run goes on
+        assert read_failure(tmp_path) is None
