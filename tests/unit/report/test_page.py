@@ -16,7 +16,7 @@ from mdmkit.comparison.difference import compare_sums
 from mdmkit.report.page import make_report, write_report
 from mdmkit.report.page.by_mask_ratio import by_mask_ratio
 from mdmkit.report.page.plots import Plot, Series, View
-from mdmkit.validation_log import read_validation
+from mdmkit.validation_log import read_validation, write_validation
 
 from ..comparison.synthetic import DOCUMENTS, PER_DOCUMENT, curve, make_tokenizer, write_run
 from .hostile import BAD, IMAGE, texts, write_hostile
@@ -253,6 +253,17 @@ def test_loss_by_mask_ratio_is_the_ratio_of_sums(tmp_path):
         assert one.stderr == pytest.approx(test.document_stderr)
         assert one.ratio == pytest.approx((number + 0.5) / 5)
     assert found[0].loss == pytest.approx(curve(100) + 0.15 + 0.11, abs=0.05)
+
+
+def test_validations_without_masks_have_no_mask_ratio_and_that_is_said(tmp_path):
+    masked = write_run(tmp_path, "masked", steps=(0,))
+    in_any_order = write_run(tmp_path, "any", steps=(0,), exact=True)
+    table = read_validation(in_any_order, 0).table
+    write_validation(in_any_order, 0, table, {"exact": False})
+    said = Page(make_report([masked, in_any_order]).html).inside[0]
+    assert "Over training: masked" in said
+    assert "Over training: any" not in said
+    assert "Validated without masks, so they have no mask ratio: any." in said
 
 
 def test_a_bin_without_blocks_is_none(tmp_path):
