@@ -19,6 +19,7 @@ from mdmkit.plain_files import parse_json, read_bytes, read_json
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import plain_hash
 from mdmkit.report.page.plots import finite
+from mdmkit.runs.status import RunStatus, glance
 from mdmkit.samples_log import LoggedSamples, read_samples, sampled_steps
 from mdmkit.training.run_directory import RESOLVED, require_own_files
 from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
@@ -41,6 +42,7 @@ class ReportedRun:
         number: among those of the report; its colour.
         label: what it is called in the report, unlike the others.
         directory: where it is.
+        status: what became of it, as `mdmkit runs` says.
         recipe: as plain data; empty where it cannot be read.
         toml: the same as the user's file, or None.
         lines: of its metrics.
@@ -57,6 +59,7 @@ class ReportedRun:
     number: int
     label: str
     directory: Path
+    status: RunStatus
     recipe: Mapping[str, Any]
     toml: str | None
     lines: Sequence[Mapping[str, Any]]
@@ -160,6 +163,7 @@ def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
         number=number,
         label="",
         directory=directory,
+        status=glance(directory),
         recipe=recipe if isinstance(recipe, Mapping) else {},
         toml=_text(directory / "recipe.toml", tell),
         lines=_lines(directory / METRICS, tell),
@@ -174,7 +178,8 @@ def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
         else None,
         manifest=_manifest(directory, tell),
     )
-    return evolve(run, costs=_costs(run, tell))
+    status = run.status.with_metrics(run.step, None)
+    return evolve(run, status=status, costs=_costs(run, tell))
 
 
 def _json(path: Path, tell: Tell) -> Any:

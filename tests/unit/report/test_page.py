@@ -185,7 +185,17 @@ def test_a_run_with_next_to_nothing_says_what_is_missing(tmp_path):
                     "mdmkit run recipe.toml", "mdmkit bench"):  # fmt: skip
         assert command in said
     assert "no validation yet" in said
-    assert "It stands at step 0." in said
+    assert "It is interrupted at step 0 of 600." in said
+
+
+def test_the_status_is_that_of_mdmkit_runs(tmp_path):
+    failed, open_ended = (write_run(tmp_path, name, steps=(0, 600)) for name in ("bad", "open"))
+    told = {"error": "OSError", "message": "disk <full>", "step": 600, "time": "2026-01-01"}
+    (failed / "failure.json").write_text(json.dumps(told))
+    said = Page(make_report([failed, open_ended]).html).inside[0]
+    assert "1 interrupted, 1 failed." in said  # the last step is done, but nothing was exported
+    assert "failed at step 600 of 600" in said
+    assert "OSError: disk <full>" in said
 
 
 def test_damage_is_told_and_the_rest_is_shown(tmp_path):
