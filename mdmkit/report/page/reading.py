@@ -21,6 +21,7 @@ from mdmkit.recipe import plain_hash
 from mdmkit.report.page.plots import finite
 from mdmkit.runs.status import RunStatus, glance
 from mdmkit.samples_log import LoggedSamples, read_samples, sampled_steps
+from mdmkit.training.branch import read_branch
 from mdmkit.training.run_directory import RESOLVED, require_own_files
 from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
 
@@ -54,6 +55,7 @@ class ReportedRun:
         samples: generated texts, by step.
         bench: what ``bench.json`` holds, or None.
         manifest: of its last checkpoint, or None.
+        branch: where it branched off, or None.
     """
 
     number: int
@@ -71,6 +73,7 @@ class ReportedRun:
     samples: Mapping[int, LoggedSamples]
     bench: Mapping[str, Any] | None
     manifest: Mapping[str, Any] | None
+    branch: Mapping[str, Any] | None
 
     def value(self, table: str, key: str) -> Any:
         """A key of the recipe, or None."""
@@ -177,6 +180,7 @@ def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
         if (directory / "bench.json").exists()
         else None,
         manifest=_manifest(directory, tell),
+        branch=_branch(directory, tell),
     )
     status = run.status.with_metrics(run.step, None)
     return evolve(run, status=status, costs=_costs(run, tell))
@@ -300,6 +304,14 @@ def _manifest(directory: Path, tell: Tell) -> Mapping[str, Any] | None:
     paths = sorted((directory / "checkpoints").glob("step-*/manifest.json"))
     found = _json(paths[-1], tell) if paths else None
     return found if isinstance(found, Mapping) else None
+
+
+def _branch(directory: Path, tell: Tell) -> Mapping[str, Any] | None:
+    try:
+        return read_branch(directory)
+    except CheckpointError as error:
+        tell(str(error))
+        return None
 
 
 def _costs(run: ReportedRun, tell: Tell) -> dict[str, Sequence[float]]:

@@ -198,6 +198,13 @@ def test_the_status_is_that_of_mdmkit_runs(tmp_path):
     assert "OSError: disk <full>" in said
 
 
+def test_a_branch_is_made_again_from_where_it_began(tmp_path):
+    run = write_run(tmp_path, "cool", steps=(0,))
+    (run / "branch.json").write_text('{"from": "base run-01", "step": 50}')
+    said = Page(make_report([run]).html).inside[0]
+    assert "mdmkit run cool-00000001.toml --branch-from 'base run-01@50'" in said
+
+
 def test_damage_is_told_and_the_rest_is_shown(tmp_path):
     line = {"step": 7, "tokens": 7.0, "seconds": 1.0, "train/loss": 2.5}
     run = write_run(tmp_path, "torn", steps=(0, 50, 100), lines=[line])
