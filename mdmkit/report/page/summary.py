@@ -29,12 +29,16 @@ class Point:
 
 def validation_points(run: ReportedRun) -> list[Point]:
     """The validations of a run by rising step, from its metrics."""
-    found = {}
-    for line in run.lines:
-        nelbo = finite(line.get(NELBO))
-        if nelbo is not None:
-            found[line["step"]] = Point(line["step"], nelbo, finite(line.get(ERROR)) or 0.0)
-    return [found[step] for step in sorted(found)]
+    nelbo, error = ({s: finite(v) for s, v in _by_step(run, name)} for name in (NELBO, ERROR))
+    return [
+        Point(step, value, error.get(step) or 0.0)
+        for step, value in sorted(nelbo.items())
+        if value is not None
+    ]
+
+
+def _by_step(run: ReportedRun, name: str) -> Iterator[tuple[int, float]]:
+    return zip(run.metrics[name].steps, run.metrics[name].values, strict=True)
 
 
 def parameters(run: ReportedRun) -> int | None:
