@@ -254,6 +254,35 @@ def test_runs_that_cannot_be_compared_are_still_shown(tmp_path):
     assert "Over training: other" in said
 
 
+def test_one_odd_run_leaves_the_others_compared(tmp_path):
+    bell = ["time_sampler.width=0.4"]
+    one, twin = (write_run(tmp_path, n, steps=(0, 50, 100)) for n in ("one", "twin"))
+    other = write_run(tmp_path, "other", steps=(0, 50, 100), overrides=bell)
+    odd = write_run(tmp_path, "odd", steps=(0, 50), mask_shift=1)
+    bare = write_run(tmp_path, "bare", steps=())
+    report = make_report([odd, one, other, twin, bare])
+    page = Page(report.html)
+    (section,) = [n for n, a in page.all("section") if a.get("id") == "comparison"]
+    said = page.inside[section]
+    assert "Speed-up over one" in said
+    assert "the numbers of masked tokens are not the same" in said
+    assert "are the same seed of the same method" in said
+    told = [p.split(": ")[1] for p in report.problems if p.startswith("left out of the comp")]
+    assert sorted(told) == ["bare", "odd", "twin"]
+
+
+def test_runs_that_were_validated_in_two_ways_are_two_groups(tmp_path):
+    bell = ["time_sampler.width=0.4"]
+    runs = [
+        write_run(tmp_path, f"{name}{shift}", steps=(0, 50), mask_shift=shift, overrides=keys)
+        for shift in (0, 1)
+        for name, keys in (("one", ()), ("other", bell))
+    ]
+    said = Page(make_report(runs).html).inside[0]
+    for part in ("Group 1 of 2: 2 runs", "Group 2 of 2: 2 runs", "over one0", "over one1"):
+        assert part in said
+
+
 def test_loss_by_mask_ratio_is_the_ratio_of_sums(tmp_path):
     rising = [0.02 * number for number in range(DOCUMENTS)]
     run = write_run(tmp_path, "r", by_document=rising, by_mask=lambda ratio: ratio, steps=(100,))
