@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from attrs import field, frozen
+
 from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained, write_atomic
-from mdmkit.plain_files import MIB, parse_json, read_bytes
+from mdmkit.plain_files import MIB, parse_json, read_lines
 from mdmkit.values import Metrics
 
 METRICS = "metrics.jsonl"
@@ -68,6 +71,58 @@ class MetricsLog:
             self._file = None
 
 
+@frozen(eq=False)
+class Column:
+    """A figure, at the lines that have it, in their order.
+
+    Attributes:
+        steps: of these lines.
+        values: as many.
+    """
+
+    steps: array[int] = field(factory=lambda: array("q"))
+    values: array[float] = field(factory=lambda: array("d"))
+
+
+@frozen(eq=False)
+class MetricColumns:
+    """The lines of a metrics file by name, in a fraction of the room that the lines take.
+
+    Attributes:
+        last: the largest step of any line; 0 without lines.
+        columns: by name, without ``step``; nulls are left out.
+    """
+
+    last: int
+    columns: Mapping[str, Column]
+
+    def __getitem__(self, name: str) -> Column:
+        """The figure of that name; one that was never logged is empty."""
+        return self.columns.get(name) or Column()
+
+
+def read_columns(path: Path, damaged: Callable[[str], object] | None = None) -> MetricColumns:
+    """The lines of a metrics file, as columns.
+
+    Args:
+        path: of the file.
+        damaged: is told of each line that cannot be read, which is then left out.
+
+    Raises:
+        CheckpointError, OSError: as `read_metrics` does; no line makes it fail with `damaged`.
+    """
+    last, columns = 0, dict[str, Column]()
+    for entry in _entries(path, damaged):
+        step = entry.pop("step")
+        last = max(last, step)
+        for name, value in entry.items():
+            if value is not None:
+                column = columns.setdefault(name, Column())
+                column.steps.append(step)
+                column.values.append(value)
+    return MetricColumns(last, columns)
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics file, without a torn last one.
 
@@ -75,31 +130,43 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         CheckpointError: where any other line is no JSON object.
         OSError: where the file cannot be read.
     """
-    entries: list[dict[str, Any]] = []
-    lines = _content(path).split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        last = number == len(lines)  # what follows the last newline: nothing, or a torn line
-        if last or not line:
-            continue
-        try:
-            entry = parse_json(line)
-        except ValueError:  # no JSON, or no UTF-8
-            entry = None
-        if isinstance(entry, dict) and _is_flat(entry):
-            entries.append(entry)
-        elif number < len(lines) - 1:
-            raise CheckpointError(
-                f"{path}: line {number} is {line[:40]!r}, not a JSON object of numbers; the file "
-                "was changed by something else (remove that line, or move the file away)"
-            )
-    return entries
+    return list(_entries(path))
 
 
-def _content(path: Path) -> bytes:
+def _entries(
+    path: Path, damaged: Callable[[str], object] | None = None
+) -> Iterator[dict[str, Any]]:
+    wrong: str | None = None
     try:
-        return read_bytes(path, LARGEST)
-    except ValueError as error:
+        for number, line in enumerate(read_lines(path, LARGEST), start=1):
+            if not line.endswith(b"\n"):  # torn
+                return
+            if wrong is not None:  # a damaged line is forgiven where it is the last
+                _say(f"{path}: {wrong}", damaged)
+            wrong, entry = None, _entry(line)
+            if entry is not None:
+                yield entry
+            elif line != b"\n":
+                wrong = (
+                    f"line {number} is {line[:-1][:40]!r}, not a JSON object of numbers; the file "
+                    "was changed by something else (remove that line, or move the file away)"
+                )
+    except ValueError as error:  # too large
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _say(problem: str, damaged: Callable[[str], object] | None) -> None:
+    if damaged is None:
+        raise CheckpointError(problem)
+    damaged(problem)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = parse_json(line)
+    except ValueError:  # no JSON, or no UTF-8
+        return None
+    return entry if isinstance(entry, dict) and _is_flat(entry) else None
 
 
 def _is_flat(entry: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ alone.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -15,9 +16,9 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MIB = 1 << 20
 LARGEST_TOML = MIB // 4
@@ -48,6 +49,28 @@ def read_bytes(path: Path, largest: int) -> bytes:
         OSError: where it cannot be read or is a folder, a device or a pipe.
         ValueError: where it is larger, or `path` is no path at all.
     """
+    with _regular(path, largest) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it has more than {largest:,} bytes; expected that many at most")
+    return content
+
+
+def read_lines(path: Path, largest: int) -> Iterator[bytes]:
+    """The lines of a regular file with their newlines, one at a time; a torn last one has none.
+
+    Args:
+        path, largest: as for `read_bytes`.
+
+    Raises:
+        OSError, ValueError: as `read_bytes` does.
+    """
+    with _regular(path, largest) as file:
+        yield from file
+
+
+@contextlib.contextmanager
+def _regular(path: Path, largest: int) -> Iterator[BinaryIO]:
     # Opened in the usual way, a pipe would be waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -59,12 +82,9 @@ def read_bytes(path: Path, largest: int) -> bytes:
         if status.st_size > largest:
             raise ValueError(f"it has {status.st_size:,} bytes; expected {largest:,} at most")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(largest + 1)
+            yield file
     finally:
         os.close(descriptor)
-    if len(content) > largest:
-        raise ValueError(f"it has more than {largest:,} bytes; expected that many at most")
-    return content
 
 
 def read_json(path: Path, largest: int = LARGEST_JSON) -> Any:

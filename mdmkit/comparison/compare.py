@@ -25,7 +25,7 @@ from mdmkit.comparison.results import (
     NoWorse,
     PlateauResult,
 )
-from mdmkit.comparison.runs import find_runs, load_run
+from mdmkit.comparison.runs import LoadedRun, find_runs, load_run
 from mdmkit.comparison.settings import Settings
 from mdmkit.comparison.smoothing import Floats, find_plateau
 from mdmkit.comparison.speed import (
@@ -107,12 +107,35 @@ def compare(
     ]
     if not loaded:
         raise MdmkitError("compare: no runs were given; name at least one")
-    require_comparable(loaded)
-    methods = group_runs(loaded, labels=labels or {}, free=settings.free, notify=notes.append)
-    found = compare_methods(methods, choose_baseline(methods, baseline), settings, notes)
+    found = compare_loaded(loaded, settings, baseline=baseline, labels=labels or {}, notes=notes)
     for note in found.notes:
         notify(f"note: {note}")
     return found
+
+
+def compare_loaded(
+    runs: Sequence[LoadedRun],
+    settings: Settings,
+    *,
+    baseline: str | None = None,
+    labels: Mapping[str, Sequence[str]] | None = None,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Compare runs that have been read: as `compare` does.
+
+    Args:
+        runs: at least one.
+        settings: how.
+        baseline, labels: as for `compare`.
+        notes: what is already known to be worth saying.
+
+    Raises:
+        MdmkitError: for runs that cannot be compared.
+    """
+    require_comparable(runs)
+    said = list(notes)
+    methods = group_runs(runs, labels=labels or {}, free=settings.free, notify=said.append)
+    return compare_methods(methods, choose_baseline(methods, baseline), settings, said)
 
 
 def compare_methods(

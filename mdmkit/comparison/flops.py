@@ -12,8 +12,8 @@ averaged weights and validations are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from mdmkit.costs.flops import TRAINING, flops_per_token
 from mdmkit.costs.meta import build_on_meta
 from mdmkit.costs.shares import inputs_per_position
 from mdmkit.errors import RecipeError
+from mdmkit.metrics_log import MetricColumns
 from mdmkit.values import Vocabulary
 
 if TYPE_CHECKING:
@@ -99,19 +100,21 @@ class LossShare:
         return found
 
 
-def loss_share(recipe: Recipe, lines: Sequence[Mapping[str, Any]]) -> LossShare:
+def loss_share(recipe: Recipe, metrics: MetricColumns) -> LossShare:
     """The share of positions in the loss: as logged, else as the recipe implies.
 
     Args:
         recipe: of the run.
-        lines: of its metrics.
+        metrics: what it logged.
     """
-    logged = {line["step"]: line[MASKED_SHARE] for line in lines if line.get(MASKED_SHARE)}
-    if logged:
-        steps = sorted(step for step in logged if step > 0)
+    logged = metrics[MASKED_SHARE]
+    steps, shares = np.asarray(logged.steps), np.asarray(logged.values)
+    if shares.any():
+        known = (shares != 0) & (steps > 0)
+        at, places = np.unique(steps[known][::-1], return_index=True)  # the last of each step
         return LossShare(
-            steps=np.array(steps, dtype=float),
-            shares=np.array([logged[step] for step in steps]),
+            steps=at.astype(float),
+            shares=shares[known][::-1][places],
             source="as logged by training",
         )
     if recipe.objective.prediction == "next_token":

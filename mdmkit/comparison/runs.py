@@ -18,7 +18,7 @@ from mdmkit.data.text_tokenizer import load_tokenizer
 from mdmkit.errors import CheckpointError, DataError, RecipeError
 from mdmkit.evaluation.find_run import find_run
 from mdmkit.evaluation.run import TOKENIZER, read_recipe
-from mdmkit.metrics_log import read_metrics
+from mdmkit.metrics_log import METRICS, Column, MetricColumns, read_columns
 from mdmkit.plain_files import read_json
 from mdmkit.plugins import Catalogue
 from mdmkit.recipe import dump_recipe, plain_hash
@@ -31,7 +31,6 @@ from mdmkit.training.run_directory import (
 )
 from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
 
-METRICS = "metrics.jsonl"
 AXES = ("steps", "tokens", "flops", "seconds")
 
 
@@ -66,7 +65,7 @@ class LoadedRun:
         costs: by axis (`AXES`), ``[K]``: what training had cost at each validation. ``flops`` is
             absent where it cannot be counted.
         loss_share: which share of positions the FLOPs were counted with, in words.
-        lines: of its metrics.
+        metrics: what it logged.
         branch: where it branched off, or None.
     """
 
@@ -79,7 +78,7 @@ class LoadedRun:
     provenance: Mapping[str, Any]
     costs: Mapping[str, Floats]
     loss_share: str | None
-    lines: Sequence[Mapping[str, Any]]
+    metrics: MetricColumns
     branch: Mapping[str, Any] | None
 
     @property
@@ -157,7 +156,12 @@ def _runs_of(name: str | Path, root: Path) -> list[Path]:
 
 
 def load_run(
-    directory: Path, *, catalogue: Catalogue, notify: Callable[[str], object]
+    directory: Path,
+    *,
+    catalogue: Catalogue,
+    notify: Callable[[str], object],
+    metrics: MetricColumns | None = None,
+    validations: Sequence[LoggedValidation] = (),
 ) -> LoadedRun:
     """Read everything a comparison needs of a run.
 
@@ -165,21 +169,22 @@ def load_run(
         directory: of the run.
         catalogue: the components to choose from.
         notify: is told what is left out.
+        metrics, validations: what has been read of it already, whole.
 
     Raises:
         CheckpointError: where it has fewer than two validations by block, or a file is damaged.
     """
     require_own_files(directory)
-    steps = logged_steps(directory)
+    logged = validations or [read_validation(directory, s) for s in logged_steps(directory)]
+    steps = [validation.step for validation in logged]
     if not steps:
         raise CheckpointError(
             f"{directory}: has no validation by block (files validation/step-….safetensors); a "
             "comparison is made from them. Every validation of mdmkit run writes one; a run of an "
             "older version must be trained again"
         )
-    logged = [read_validation(directory, step) for step in steps]
-    lines = _lines(directory)
-    plain, costs, share = _recipe_and_costs(directory, np.array(steps), lines, catalogue, notify)
+    metrics = _metrics(directory) if metrics is None else metrics
+    plain, costs, share = _recipe_and_costs(directory, np.array(steps), metrics, catalogue, notify)
     table = _common_table(directory, logged)
     nats = np.stack([validation.table.nats.numpy() for validation in logged])
     if not np.isfinite(nats).all():
@@ -194,7 +199,7 @@ def load_run(
         provenance=logged[-1].provenance,
         costs=costs,
         loss_share=share,
-        lines=lines,
+        metrics=metrics,
         branch=read_branch(directory),
     )
     try:
@@ -206,9 +211,9 @@ def load_run(
     return loaded
 
 
-def _lines(directory: Path) -> list[dict[str, Any]]:
+def _metrics(directory: Path) -> MetricColumns:
     try:
-        return read_metrics(directory / METRICS)
+        return read_columns(directory / METRICS)
     except OSError as error:
         raise CheckpointError(
             f"{directory / METRICS}: cannot be read ({error.strerror}); it says what a run cost"
@@ -218,26 +223,19 @@ def _lines(directory: Path) -> list[dict[str, Any]]:
 def _recipe_and_costs(
     directory: Path,
     steps: Integers,
-    lines: Sequence[Mapping[str, Any]],
+    metrics: MetricColumns,
     catalogue: Catalogue,
     notify: Callable[[str], object],
 ) -> tuple[dict[str, Any], dict[str, Floats], str | None]:
     """The recipe as plain data, and what training had cost at each validation."""
-    first: dict[int, Mapping[str, Any]] = {}  # of a step, mostly from before its validation
-    for line in lines:
-        if None not in (line.get(key) for key in ("step", "tokens", "seconds")):
-            first.setdefault(line["step"], line)
-    if not first:
+    known = {axis: first_of_steps(metrics[axis]) for axis in ("tokens", "seconds")}
+    if not all(len(at) for at, _ in known.values()):
         raise CheckpointError(
             f"{directory / METRICS}: no line has tokens and seconds; they say what a run cost"
         )
-    known = sorted(first)
     costs = {
         "steps": steps.astype(np.float64),
-        **{
-            axis: np.interp(steps, known, [first[step][axis] for step in known])
-            for axis in ("tokens", "seconds")
-        },
+        **{axis: np.interp(steps, at, values) for axis, (at, values) in known.items()},
     }
     try:
         recipe = read_recipe(directory, catalogue=catalogue)
@@ -251,7 +249,7 @@ def _recipe_and_costs(
         notify(f"{directory}: no FLOPs, since its denoiser does not run on torch's meta device")
         return plain, costs, None
     share, rows, length = (
-        loss_share(recipe, lines),
+        loss_share(recipe, metrics),
         recipe.train.global_batch_size,
         recipe.data.length,
     )
@@ -259,6 +257,12 @@ def _recipe_and_costs(
         lambda part: flops.step(rows=rows, length=length, share=part), costs["steps"]
     )
     return plain, costs, share.source
+
+
+def first_of_steps(column: Column) -> tuple[Integers, Floats]:
+    """The rising steps of a figure, and what it first was at each: before its validation."""
+    steps, places = np.unique(np.asarray(column.steps, dtype=np.int64), return_index=True)
+    return steps, np.asarray(column.values, dtype=np.float64)[places]
 
 
 def _saved(directory: Path) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -70,13 +69,12 @@ def run_facts(run: LoadedRun, escape: Reached | None) -> RunFacts:
 
 def diagnostics(runs: Sequence[LoadedRun]) -> Diagnostics:
     """Means over all lines of the runs behind the last point that have the figure."""
-    lines = [line for run in runs for line in run.lines]
-    trace, signal = _mean(lines, TRACE), _mean(lines, SIGNAL)
+    trace, signal = _mean(runs, TRACE), _mean(runs, SIGNAL)
     known = trace is not None and signal is not None and signal > 0
-    names = {name for line in lines for name in line if name.startswith(BY_T)}
-    by_t = {name.removeprefix(BY_T): _mean(lines, name) for name in names}
+    names = {name for run in runs for name in run.metrics.columns if name.startswith(BY_T)}
+    by_t = {name.removeprefix(BY_T): _mean(runs, name) for name in names}
     return Diagnostics(
-        clipped_share=_mean(lines, CLIPPED),
+        clipped_share=_mean(runs, CLIPPED),
         noise_scale=trace / signal if known and trace is not None and signal is not None else None,
         nll_at_t={
             centre: value
@@ -86,6 +84,6 @@ def diagnostics(runs: Sequence[LoadedRun]) -> Diagnostics:
     )
 
 
-def _mean(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [line[name] for line in lines if line.get(name) is not None]
-    return float(np.mean(values)) if values else None
+def _mean(runs: Sequence[LoadedRun], name: str) -> float | None:
+    values = np.concatenate([run.metrics[name].values for run in runs])
+    return float(np.mean(values)) if len(values) else None

@@ -7,8 +7,8 @@ import pytest
 
 from mdmkit.builtin.trackers import Jsonl
 from mdmkit.errors import CheckpointError, RecipeError
+from mdmkit.metrics_log import MetricsLog, read_columns, read_metrics
 from mdmkit.protocols import RunInfo
-from mdmkit.report.metrics import MetricsLog, read_metrics
 
 
 @pytest.fixture
@@ -129,3 +129,18 @@ def test_the_jsonl_tracker_keeps_out_of_other_places(tmp_path, file):
     with pytest.raises(RecipeError, match='tracker "jsonl", file'):
         Jsonl(file=file).build(info(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_hold_what_was_logged_without_nulls_and_damaged_lines(path):
+    path.write_text(
+        '{"step": 1, "a": 0.5}\nx\n{"step": 2, "a": null, "b": 3}\n{"step": 2, "a": 1}\n{"st'
+    )
+    said: list[str] = []
+    found = read_columns(path, said.append)
+    assert found.last == 2
+    columns = {name: (list(c.steps), list(c.values)) for name, c in found.columns.items()}
+    assert columns == {"a": ([1, 2], [0.5, 1.0]), "b": ([2], [3.0])}
+    assert "line 2 is b'x'" in said[0]
+    assert list(found["never logged"].values) == []
+    with pytest.raises(CheckpointError, match="line 2"):
+        read_columns(path)

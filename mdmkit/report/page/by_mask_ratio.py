@@ -9,7 +9,7 @@ import numpy as np
 from attrs import frozen
 
 from mdmkit.comparison.resampling import cluster_sums
-from mdmkit.report.page.markup import Markup, joined, missing
+from mdmkit.report.page.markup import Markup, joined, missing, paragraph
 from mdmkit.report.page.plots import Heat, Plot, Series, View, side_by_side, thinned
 from mdmkit.report.page.reading import ReportedRun
 from mdmkit.validation_log import LoggedValidation
@@ -71,15 +71,21 @@ def mask_ratio_section(runs: Sequence[ReportedRun]) -> Markup:
         run.number: {
             validation.step: by_mask_ratio(validation)
             for validation in run.validations
-            if not validation.provenance.get("exact", False)
+            if bool(validation.table.masked.any())
         }
         for run in runs
     }
     shown = [run for run in runs if tables[run.number]]
-    if not shown:
+    maskless = [run.label for run in runs if run.validations and not tables[run.number]]
+    if not shown and len(maskless) < len(runs):
         what = "No validation by block with masks; every validation of a run writes one."
         return missing(what, "mdmkit run recipe.toml")
-    return joined(_lines(shown, tables).html(), side_by_side(_heats(shown, tables)))
+    why = f"Validated without masks, so they have no mask ratio: {', '.join(maskless)}."
+    return joined(
+        _lines(shown, tables).html() if shown else None,
+        side_by_side(_heats(shown, tables)) if shown else None,
+        paragraph(why, class_="note") if maskless else None,
+    )
 
 
 Tables = Mapping[int, Mapping[int, Sequence[Bin | None]]]

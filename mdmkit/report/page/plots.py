@@ -16,7 +16,7 @@ MOST_POINTS = 600
 MOST_ROWS = 40
 """Of a table of numbers."""
 MOST_TABLES = 16
-_LARGEST = 1e300
+LARGEST_NUMBER = 1e300
 """What is larger has no place on an axis."""
 Numbers = Sequence[float | None]
 
@@ -281,7 +281,7 @@ def finite(value: object) -> float | None:
     """A number that can be drawn, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) < _LARGEST and math.isfinite(value) else None
+    return float(value) if abs(value) < LARGEST_NUMBER and math.isfinite(value) else None
 
 
 def plain_name(*parts: object) -> str:

@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 from attrs import evolve, frozen
 
-from mdmkit.comparison.runs import find_runs, load_run
+from mdmkit.comparison.runs import LoadedRun, find_runs, first_of_steps, load_run
+from mdmkit.comparison.smoothing import Floats as Numbers
 from mdmkit.errors import CheckpointError, MdmkitError
 from mdmkit.evaluation.analysis_files import Analysis, read_analysis
 from mdmkit.evaluation.driver import Result
 from mdmkit.evaluation.suite_file import KIND, SuiteRecord, read_record
-from mdmkit.metrics_log import LARGEST, METRICS, read_metrics
-from mdmkit.plain_files import parse_json, read_bytes, read_json
+from mdmkit.metrics_log import METRICS, MetricColumns, read_columns
+from mdmkit.plain_files import read_bytes, read_json
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import plain_hash
-from mdmkit.report.page.plots import finite
+from mdmkit.report.page.plots import LARGEST_NUMBER
+from mdmkit.runs.status import RunStatus, glance
 from mdmkit.samples_log import LoggedSamples, read_samples, sampled_steps
+from mdmkit.training.branch import read_branch
 from mdmkit.training.run_directory import RESOLVED, require_own_files
 from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
 
@@ -41,33 +44,39 @@ class ReportedRun:
         number: among those of the report; its colour.
         label: what it is called in the report, unlike the others.
         directory: where it is.
+        status: what became of it, as `mdmkit runs` says.
         recipe: as plain data; empty where it cannot be read.
         toml: the same as the user's file, or None.
-        lines: of its metrics.
+        metrics: what it logged.
         validations: by block.
-        costs: by axis of `AXES`, at the steps of ``validations``, as far as they are known.
+        loaded: the same as `mdmkit compare` reads it, or None where it cannot be compared.
+        axes: by axis of `AXES`, the steps at which it is known, rising, and its values.
         analyses: what `mdmkit analyze` found, by label.
         evaluations: what its evaluators found, by label.
         suites: what suites found, by the name of the file.
         samples: generated texts, by step.
         bench: what ``bench.json`` holds, or None.
         manifest: of its last checkpoint, or None.
+        branch: where it branched off, or None.
     """
 
     number: int
     label: str
     directory: Path
+    status: RunStatus
     recipe: Mapping[str, Any]
     toml: str | None
-    lines: Sequence[Mapping[str, Any]]
+    metrics: MetricColumns
     validations: Sequence[LoggedValidation]
-    costs: Mapping[str, Sequence[float]]
+    loaded: LoadedRun | None
+    axes: Mapping[str, tuple[Numbers, Numbers]]
     analyses: Mapping[str, Analysis]
     evaluations: Mapping[str, Result]
     suites: Mapping[str, SuiteRecord]
     samples: Mapping[int, LoggedSamples]
     bench: Mapping[str, Any] | None
     manifest: Mapping[str, Any] | None
+    branch: Mapping[str, Any] | None
 
     def value(self, table: str, key: str) -> Any:
         """A key of the recipe, or None."""
@@ -82,8 +91,7 @@ class ReportedRun:
     @property
     def step(self) -> int:
         """The last step of which anything is known."""
-        steps = [line["step"] for line in self.lines] + [v.step for v in self.validations]
-        return max(steps, default=0)
+        return max([self.metrics.last, *(v.step for v in self.validations)])
 
     @property
     def recipe_hash(self) -> str | None:
@@ -101,21 +109,9 @@ class ReportedRun:
 
     def across(self, steps: Sequence[int]) -> dict[str, list[float]]:
         """What training had cost at some steps, by axis: between known ones, linearly."""
-        known: dict[str, dict[int, float]] = {"tokens": {}, "seconds": {}}
-        for line in self.lines:
-            for axis, of_steps in known.items():
-                value = finite(line.get(axis))
-                if value is not None:
-                    of_steps.setdefault(line["step"], value)
-        if "flops" in self.costs:
-            at = (validation.step for validation in self.validations)
-            known["flops"] = dict(zip(at, self.costs["flops"], strict=True))
         found = {"steps": [float(step) for step in steps]}
-        for axis, of_steps in known.items():
-            if of_steps:
-                places = sorted(of_steps)
-                values = np.interp(steps, places, [of_steps[place] for place in places])
-                found[axis] = [float(value) for value in values]
+        for axis, (places, values) in self.axes.items():
+            found[axis] = np.interp(steps, places, values).tolist()
         return found
 
 
@@ -160,11 +156,13 @@ def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
         number=number,
         label="",
         directory=directory,
+        status=glance(directory),
         recipe=recipe if isinstance(recipe, Mapping) else {},
         toml=_text(directory / "recipe.toml", tell),
-        lines=_lines(directory / METRICS, tell),
+        metrics=_metrics(directory / METRICS, tell),
         validations=validations,
-        costs={},
+        loaded=None,
+        axes={},
         analyses=dict(_analyses(directory / "analysis", tell)),
         evaluations=dict(_results(directory / "eval", evaluated, tell)),
         suites=dict(_suites(directory / "eval", evaluated, tell)),
@@ -173,8 +171,11 @@ def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
         if (directory / "bench.json").exists()
         else None,
         manifest=_manifest(directory, tell),
+        branch=_branch(directory, tell),
     )
-    return evolve(run, costs=_costs(run, tell))
+    status = run.status.with_metrics(run.step, None)
+    run = evolve(run, status=status, loaded=_loaded(run, tell))
+    return evolve(run, axes=_axes(run))
 
 
 def _json(path: Path, tell: Tell) -> Any:
@@ -238,36 +239,19 @@ def _is_suite(plain: object) -> bool:
     return isinstance(plain, Mapping) and plain.get("kind") == KIND
 
 
-def _lines(path: Path, tell: Tell) -> list[Mapping[str, Any]]:
+def _metrics(path: Path, tell: Tell) -> MetricColumns:
     """The metrics; of a damaged file, the lines that can be read."""
+    damaged: list[str] = []
     try:
-        return list(read_metrics(path))
+        found = read_columns(path, damaged.append)
     except FileNotFoundError:
-        return []
-    except CheckpointError as error:
-        tell(f"{error}; the report is of the lines that can be read")
-        return list(_readable(path))
-    except OSError as error:
+        return MetricColumns(0, {})
+    except (CheckpointError, OSError) as error:
         tell(f"{path}: cannot be read ({error}); the report goes on without it")
-        return []
-
-
-def _readable(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = read_bytes(path, LARGEST).split(b"\n")
-    except (OSError, ValueError):
-        return
-    for line in lines:
-        try:
-            entry = parse_json(line)
-        except ValueError:
-            continue
-        if (
-            isinstance(entry, dict)
-            and type(entry.get("step")) is int
-            and 0 <= entry["step"] < 2**63
-        ):
-            yield {name: finite(value) for name, value in entry.items()} | {"step": entry["step"]}
+        return MetricColumns(0, {})
+    for problem in damaged[:1]:
+        tell(f"{problem}; the report is of the lines that can be read")
+    return found
 
 
 def _validations(directory: Path, tell: Tell) -> Iterator[LoggedValidation]:
@@ -297,15 +281,39 @@ def _manifest(directory: Path, tell: Tell) -> Mapping[str, Any] | None:
     return found if isinstance(found, Mapping) else None
 
 
-def _costs(run: ReportedRun, tell: Tell) -> dict[str, Sequence[float]]:
-    """What training had cost at each validation, with the FLOPs that `mdmkit compare` counts."""
-    if not run.validations or not run.lines or not run.recipe:
-        return {}
-    if [v.step for v in run.validations] != logged_steps(run.directory):
-        return {}
+def _branch(directory: Path, tell: Tell) -> Mapping[str, Any] | None:
     try:
-        loaded = load_run(run.directory, catalogue=load_catalogue(), notify=tell)
+        return read_branch(directory)
+    except CheckpointError as error:
+        tell(str(error))
+        return None
+
+
+def _loaded(run: ReportedRun, tell: Tell) -> LoadedRun | None:
+    """The run as `mdmkit compare` reads it, where it has all of that."""
+    if not run.validations or not run.metrics.columns or not run.recipe:
+        return None
+    if [v.step for v in run.validations] != logged_steps(run.directory):
+        return None
+    try:
+        return load_run(
+            run.directory,
+            catalogue=load_catalogue(),
+            notify=tell,
+            metrics=run.metrics,
+            validations=run.validations,
+        )
     except MdmkitError as error:
         tell(f"{run.directory}: no FLOPs ({error})")
-        return {}
-    return {axis: values.tolist() for axis, values in loaded.costs.items()}
+        return None
+
+
+def _axes(run: ReportedRun) -> dict[str, tuple[Numbers, Numbers]]:
+    found = {}
+    for axis in ("tokens", "seconds"):
+        steps, values = first_of_steps(run.metrics[axis])
+        drawable = abs(values) < LARGEST_NUMBER
+        found[axis] = steps[drawable].astype(np.float64), values[drawable]
+    if run.loaded is not None and "flops" in run.loaded.costs:
+        found["flops"] = run.loaded.steps.astype(np.float64), run.loaded.costs["flops"]
+    return {axis: known for axis, known in found.items() if len(known[0])}

@@ -46,27 +46,13 @@ def reproduce(runs: Sequence[ReportedRun], out: str, here: Mapping[str, str]) ->
 
 def _commands(run: ReportedRun) -> Iterator[str]:
     file = shlex.quote(f"{run.directory.name}.toml")
-    branch = _branch(run)
-    if branch is None:
-        yield f"mdmkit run {file}"
-    else:
-        yield f"# a branch of {branch.get('from')} at step {branch.get('step')}: see branch.json"
-        yield f"mdmkit run {file}"
+    source = "" if run.branch is None else f"{run.branch['from']}@{run.branch['step']}"
+    yield f"mdmkit run {file}" + (f" --branch-from {shlex.quote(source)}" if source else "")
     place = shlex.quote(run.directory.name)
     if run.analyses:
         yield f"mdmkit analyze {place}"
     for record in run.suites.values():
         yield f"mdmkit eval {place} --suite {shlex.quote(str(record.suite.get('name')))}"
-
-
-def _branch(run: ReportedRun) -> Mapping[str, object] | None:
-    from mdmkit.errors import CheckpointError
-    from mdmkit.training.branch import read_branch
-
-    try:
-        return read_branch(run.directory)
-    except CheckpointError:
-        return None
 
 
 def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:

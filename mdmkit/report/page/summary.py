@@ -11,6 +11,7 @@ from mdmkit.report.numbers import duration, rate, with_error
 from mdmkit.report.page.markup import Markup, joined, paragraph, table, tag
 from mdmkit.report.page.plots import finite
 from mdmkit.report.page.reading import ReportedRun
+from mdmkit.runs.status import STATES
 from mdmkit.values import Measurement
 
 NELBO, ERROR = "val/nelbo_per_token", "val/nelbo_per_token_stderr"
@@ -28,12 +29,16 @@ class Point:
 
 def validation_points(run: ReportedRun) -> list[Point]:
     """The validations of a run by rising step, from its metrics."""
-    found = {}
-    for line in run.lines:
-        nelbo = finite(line.get(NELBO))
-        if nelbo is not None:
-            found[line["step"]] = Point(line["step"], nelbo, finite(line.get(ERROR)) or 0.0)
-    return [found[step] for step in sorted(found)]
+    nelbo, error = ({s: finite(v) for s, v in _by_step(run, name)} for name in (NELBO, ERROR))
+    return [
+        Point(step, value, error.get(step) or 0.0)
+        for step, value in sorted(nelbo.items())
+        if value is not None
+    ]
+
+
+def _by_step(run: ReportedRun, name: str) -> Iterator[tuple[int, float]]:
+    return zip(run.metrics[name].steps, run.metrics[name].values, strict=True)
 
 
 def parameters(run: ReportedRun) -> int | None:
@@ -70,13 +75,7 @@ def _sentence(runs: Sequence[ReportedRun]) -> Markup:
     known = sorted(str(corpus) for corpus in corpora if corpus)
     if known:
         text += f" on {', '.join(known)}"
-    done = sum(_finished(run) for run in runs)
-    text += ". " + (
-        "Every run is finished." if done == len(runs) and done > 1
-        else "It is finished." if done == len(runs)
-        else f"{done} of {len(runs)} are finished." if len(runs) > 1
-        else f"It stands at step {runs[0].step}."
-    )  # fmt: skip
+    text += f". {_standing(runs)}"
     nelbo = "The NELBO is an upper bound on −log p, in nats per token: lower is better."
     return paragraph(f"{text} {nelbo}", class_="lead")
 
@@ -85,18 +84,25 @@ def _use(table: object) -> object:
     return table.get("use") if isinstance(table, Mapping) else None
 
 
-def _finished(run: ReportedRun) -> bool:
-    steps = run.value("train", "steps")
-    return isinstance(steps, int) and run.step >= steps
+def _standing(runs: Sequence[ReportedRun]) -> str:
+    """What became of them, counted."""
+    if len(runs) == 1:
+        return f"It is {runs[0].status.words}."
+    states = [run.status.state for run in runs]
+    told = [f"{states.count(state)} {state}" for state in STATES if state in states]
+    return f"Every run is {states[0]}." if len(told) == 1 else f"{', '.join(told)}."
 
 
 def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
+    yield "status", run.status.words
+    if run.status.why is not None:
+        yield "why", run.status.why
     points = validation_points(run)
     if points:
         best = min(points, key=lambda point: point.nelbo)
         yield "best", f"{_nelbo(best)} at step {best.step:,}"
-    steps = run.value("train", "steps")
-    yield "steps", f"{run.step:,}" + (f" of {steps:,}" if isinstance(steps, int) else "")
+    if run.status.steps is None and run.step:
+        yield "steps", f"{run.step:,}"
     costs = {axis: values[0] for axis, values in run.across([run.step]).items()}
     if "tokens" in costs:
         yield "tokens", rate(costs["tokens"])

@@ -49,7 +49,7 @@ def system(runs: Sequence[ReportedRun]) -> Markup:
 
 
 def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
-    speeds = sorted(v for line in run.lines if (v := finite(line.get(SPEED))) is not None)
+    speeds = sorted(v for v in run.metrics[SPEED].values if finite(v) is not None)
     if speeds:
         yield "tokens per second, median of the log", rate(speeds[len(speeds) // 2])
     if isinstance(run.bench, Mapping):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from mdmkit.report.page.markup import Markup, joined, missing
-from mdmkit.report.page.plots import Plot, Series, View, finite, thinned
+from mdmkit.report.page.plots import LARGEST_NUMBER, Plot, Series, View, thinned
 from mdmkit.report.page.reading import AXES, ReportedRun
 from mdmkit.report.page.summary import validation_points
 
@@ -79,8 +81,7 @@ def _training(runs: Sequence[ReportedRun]) -> Plot | None:
     logged = dict.fromkeys(
         name
         for run in runs
-        for line in run.lines
-        for name in line
+        for name in run.metrics.columns
         if name not in _NOT_DRAWN and not name.startswith("val/")
     )
     first = [name for name in UNITS if name in logged]
@@ -107,18 +108,15 @@ def metric_lines(runs: Sequence[ReportedRun], name: str) -> list[Series]:
     """A metric of every run that logged it."""
     found = []
     for run in runs:
-        known = [
-            (line["step"], value)
-            for line in run.lines
-            if (value := finite(line.get(name))) is not None
-        ]
-        chosen = [known[place] for place in thinned(len(known))]
-        if chosen:
+        values = np.asarray(run.metrics[name].values)
+        known = np.flatnonzero(abs(values) < LARGEST_NUMBER)
+        chosen = known[list(thinned(len(known)))] if len(known) else known
+        if len(chosen):
             found.append(
                 Series(
                     name=run.label,
-                    x=run.across([step for step, _ in chosen]),
-                    y=[value for _, value in chosen],
+                    x=run.across(np.asarray(run.metrics[name].steps)[chosen].tolist()),
+                    y=values[chosen].tolist(),
                     colour=run.number,
                     dash=run.number // 7,
                 )

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 import pytest
 
 from mdmkit.comparison.flops import ForwardFlops, LossShare, forward_flops, loss_share
+from mdmkit.metrics_log import Column, MetricColumns
 from mdmkit.recipe import load_recipe
 from mdmkit.values import Vocabulary
 
 VOCAB = Vocabulary(size=300, mask_id=256)
+NOTHING = MetricColumns(1, {})
 SMALL = ["data.length=16", "denoiser.width=8", "denoiser.depth=2", "denoiser.heads=2"]
 
 
@@ -36,7 +40,7 @@ def test_an_objective_that_shows_every_position_twice():
     found = forward_flops(recipe, VOCAB)
     twice = forward_flops(load_recipe("quickstart_bell", [*SMALL, "data.length=32"]), VOCAB)
     assert (found.body, found.head) == (twice.body, twice.head)
-    share = loss_share(recipe, [{"step": 1}])
+    share = loss_share(recipe, NOTHING)
     assert (share.shares.tolist(), "upper bound" in share.source) == ([1.0], True)
 
 
@@ -47,12 +51,8 @@ def test_a_step_by_hand():
 
 def test_the_share_is_the_logged_one_where_there_is_one():
     recipe = load_recipe("quickstart_bell")
-    lines = [
-        {"step": 10, "train/masked_share": 0.5},
-        {"step": 20, "val/nelbo_per_token": 5.0},
-        {"step": 30, "train/masked_share": 0.2},
-    ]
-    found = loss_share(recipe, lines)
+    logged = Column(array("q", [10, 30, 30]), array("d", [0.5, 0.9, 0.2]))
+    found = loss_share(recipe, MetricColumns(30, {"train/masked_share": logged}))
     assert found.source == "as logged by training"
     assert (found.steps.tolist(), found.shares.tolist()) == ([10, 30], [0.5, 0.2])
 
@@ -72,6 +72,6 @@ def test_costs_add_up_over_changing_shares():
     ],
 )
 def test_the_share_that_a_recipe_implies(overrides, share, words):
-    found = loss_share(load_recipe("quickstart_bell", overrides), [{"step": 1}])
+    found = loss_share(load_recipe("quickstart_bell", overrides), NOTHING)
     assert found.shares.tolist() == [pytest.approx(share, abs=1e-6)]
     assert words in found.source

@@ -16,7 +16,7 @@ from mdmkit.comparison.difference import compare_sums
 from mdmkit.report.page import make_report, write_report
 from mdmkit.report.page.by_mask_ratio import by_mask_ratio
 from mdmkit.report.page.plots import Plot, Series, View
-from mdmkit.validation_log import read_validation
+from mdmkit.validation_log import read_validation, write_validation
 
 from ..comparison.synthetic import DOCUMENTS, PER_DOCUMENT, curve, make_tokenizer, write_run
 from .hostile import BAD, IMAGE, texts, write_hostile
@@ -185,7 +185,24 @@ def test_a_run_with_next_to_nothing_says_what_is_missing(tmp_path):
                     "mdmkit run recipe.toml", "mdmkit bench"):  # fmt: skip
         assert command in said
     assert "no validation yet" in said
-    assert "It stands at step 0." in said
+    assert "It is interrupted at step 0 of 600." in said
+
+
+def test_the_status_is_that_of_mdmkit_runs(tmp_path):
+    failed, open_ended = (write_run(tmp_path, name, steps=(0, 600)) for name in ("bad", "open"))
+    told = {"error": "OSError", "message": "disk <full>", "step": 600, "time": "2026-01-01"}
+    (failed / "failure.json").write_text(json.dumps(told))
+    said = Page(make_report([failed, open_ended]).html).inside[0]
+    assert "1 interrupted, 1 failed." in said  # the last step is done, but nothing was exported
+    assert "failed at step 600 of 600" in said
+    assert "OSError: disk <full>" in said
+
+
+def test_a_branch_is_made_again_from_where_it_began(tmp_path):
+    run = write_run(tmp_path, "cool", steps=(0,))
+    (run / "branch.json").write_text('{"from": "base run-01", "step": 50}')
+    said = Page(make_report([run]).html).inside[0]
+    assert "mdmkit run cool-00000001.toml --branch-from 'base run-01@50'" in said
 
 
 def test_damage_is_told_and_the_rest_is_shown(tmp_path):
@@ -221,7 +238,7 @@ def test_files_that_hold_something_else_do_no_harm(tmp_path):
     (run / "model.safetensors").write_bytes(b"x")
     (run / "metrics.jsonl").write_text('x\n{"step": 1, "train/loss": 1' + 400 * "0" + "}\n")
     report = make_report([run])
-    assert len(report.problems) == 2  # the metrics, and with them the FLOPs
+    assert len(report.problems) == 1  # the metrics
     assert "Loss by mask ratio" in Page(report.html).inside[0]
 
 
@@ -235,6 +252,35 @@ def test_runs_that_cannot_be_compared_are_still_shown(tmp_path):
     assert "the numbers of masked tokens are not the same" in said
     assert problem.startswith("no comparison: ")
     assert "Over training: other" in said
+
+
+def test_one_odd_run_leaves_the_others_compared(tmp_path):
+    bell = ["time_sampler.width=0.4"]
+    one, twin = (write_run(tmp_path, n, steps=(0, 50, 100)) for n in ("one", "twin"))
+    other = write_run(tmp_path, "other", steps=(0, 50, 100), overrides=bell)
+    odd = write_run(tmp_path, "odd", steps=(0, 50), mask_shift=1)
+    bare = write_run(tmp_path, "bare", steps=())
+    report = make_report([odd, one, other, twin, bare])
+    page = Page(report.html)
+    (section,) = [n for n, a in page.all("section") if a.get("id") == "comparison"]
+    said = page.inside[section]
+    assert "Speed-up over one" in said
+    assert "the numbers of masked tokens are not the same" in said
+    assert "are the same seed of the same method" in said
+    told = [p.split(": ")[1] for p in report.problems if p.startswith("left out of the comp")]
+    assert sorted(told) == ["bare", "odd", "twin"]
+
+
+def test_runs_that_were_validated_in_two_ways_are_two_groups(tmp_path):
+    bell = ["time_sampler.width=0.4"]
+    runs = [
+        write_run(tmp_path, f"{name}{shift}", steps=(0, 50), mask_shift=shift, overrides=keys)
+        for shift in (0, 1)
+        for name, keys in (("one", ()), ("other", bell))
+    ]
+    said = Page(make_report(runs).html).inside[0]
+    for part in ("Group 1 of 2: 2 runs", "Group 2 of 2: 2 runs", "over one0", "over one1"):
+        assert part in said
 
 
 def test_loss_by_mask_ratio_is_the_ratio_of_sums(tmp_path):
@@ -253,6 +299,17 @@ def test_loss_by_mask_ratio_is_the_ratio_of_sums(tmp_path):
         assert one.stderr == pytest.approx(test.document_stderr)
         assert one.ratio == pytest.approx((number + 0.5) / 5)
     assert found[0].loss == pytest.approx(curve(100) + 0.15 + 0.11, abs=0.05)
+
+
+def test_validations_without_masks_have_no_mask_ratio_and_that_is_said(tmp_path):
+    masked = write_run(tmp_path, "masked", steps=(0,))
+    in_any_order = write_run(tmp_path, "any", steps=(0,), exact=True)
+    table = read_validation(in_any_order, 0).table
+    write_validation(in_any_order, 0, table, {"exact": False})
+    said = Page(make_report([masked, in_any_order]).html).inside[0]
+    assert "Over training: masked" in said
+    assert "Over training: any" not in said
+    assert "Validated without masks, so they have no mask ratio: any." in said
 
 
 def test_a_bin_without_blocks_is_none(tmp_path):
