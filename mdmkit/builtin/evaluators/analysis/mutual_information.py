@@ -54,9 +54,7 @@ class MutualInformation:
     distances: tuple[int, ...] = option(
         (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96), doc="tokens; those below the length count"
     )
-    shuffles: int = option(
-        4, ge=2, doc="random orders of the pairs whose mean estimate is subtracted"
-    )
+    shuffles: int = option(4, ge=2, doc="random orders of the pairs: their mean is subtracted")
 
     def __attrs_post_init__(self) -> None:
         """Refuse distances that are none, or twice the same."""
