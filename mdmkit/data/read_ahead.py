@@ -43,7 +43,7 @@ class MappedFile:
         self.array: NDArray[Any] = np.frombuffer(mapping, dtype=dtype)
         # A file that memory holds twice over is asked for once, in large extents; of a larger one
         # pages leave memory again, so each block is asked for each time.
-        fits = 2 * len(mapping) <= (_memory() if memory is None else memory)
+        fits = 2 * len(mapping) <= (usable_memory() if memory is None else memory)
         self._asked = np.zeros(-(-len(mapping) // _EXTENT), dtype=bool) if fits else None
         if not fits and hasattr(mmap, "MADV_RANDOM"):
             mapping.madvise(mmap.MADV_RANDOM)
@@ -67,7 +67,7 @@ class MappedFile:
             os.posix_fadvise(self._descriptor, start, size, os.POSIX_FADV_WILLNEED)
 
 
-def _memory() -> int:
+def usable_memory() -> int:
     """Bytes of memory that this process may use: the machine's, or its control group's."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:

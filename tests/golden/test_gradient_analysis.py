@@ -24,7 +24,7 @@ from mdmkit.builtin.evaluators.analysis.layer_groups import layer_groups
 from mdmkit.builtin.mask_patterns import Complementary
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.builtin.weightings import Flat
-from mdmkit.errors import RecipeError
+from mdmkit.errors import DataError, MdmkitError, RecipeError
 from mdmkit.evaluation.driver import Result, run_evaluation
 from mdmkit.network import LiveGradient, Root
 from mdmkit.testing import evaluation_context
@@ -179,6 +179,20 @@ def test_a_run_that_is_one_of_them_is_measured_once() -> None:
         options.build(attrs.evolve(context(Halves()), gradient=None))
 
 
+def test_what_does_not_fit_into_memory_is_refused() -> None:
+    options = Gradient(batches=10**10, bins=8)
+    with pytest.raises(DataError, match=r"take \d.* GB of memory, .* \(options batches and bins\)"):
+        options.build(context(Halves()))
+
+
+def test_a_network_of_no_numbers_is_refused() -> None:
+    denoiser = Halves()
+    denoiser.logits.data[:] = torch.nan
+    made = Gradient(batches=3, rows=4, reference=1, bins=2).build(context(denoiser))
+    with pytest.raises(MdmkitError, match=r"gradient: the network's .* are not finite"):
+        made.update(0)
+
+
 def test_twins_share_their_text() -> None:
     options = Gradient(batches=3, rows=5, reference=1, bins=2)
     made = options.build(context(Halves(), mask_pattern=Complementary()))
@@ -188,7 +202,10 @@ def test_twins_share_their_text() -> None:
     assert len(noised.targets) == 6
     assert torch.equal(noised.targets[::2], noised.targets[1::2])
     assert not (noised.in_loss[::2] & noised.in_loss[1::2]).any()
-    assert float(made.batches.draw(own, 0, rows=5, bins=2).rows.sum()) == 6
+    drawn = made.batches.draw(
+        own, 0, rows=5, gradients=[group[0] for group in made.batches.empty(1, 2)]
+    )
+    assert float(drawn.rows.sum()) == 6
 
 
 def test_over_training_there_is_a_line_a_training(result: Result) -> None:

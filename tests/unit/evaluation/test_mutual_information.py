@@ -101,9 +101,47 @@ def test_shuffling_keeps_what_is_in_place():
     assert len(seen) == 2 * 2 * 6
     for order in seen:
         assert (set(order[:2]), set(order[2:4]), set(order[4:7])) == ({0, 1}, {2, 3}, {4, 5, 6})
-    every = {tuple(text.shuffled(source).flatten().tolist()) for _ in range(50)}
-    assert len(every) == 50
-    assert all(sorted(order) == list(range(8)) and order[7] == 7 for order in every)
+    mixed = torch.stack([text.independent(1, text.symbols, source) for _ in range(50)])
+    assert len(mixed.unique(dim=0)) > 16  # of 24, there being four pairs
+    there = text.counts(1, text.symbols)[0]
+    for side in (1, 2):
+        assert (mixed.sum(side) == there.sum(side - 1)).all()
+
+
+@attrs.frozen
+class Headed:
+    """Independent tokens; the first four of a block have few types."""
+
+    tokens: Tensor
+
+    @classmethod
+    def drawn(cls, seed: int) -> Headed:
+        source = torch.Generator().manual_seed(seed)
+        head = torch.randint(2, (200, 4), generator=source)
+        return cls(torch.cat([head, torch.randint(12, (200, 8), generator=source)], 1))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, rows: Tensor) -> Batch:
+        return Batch(tokens=self.tokens[rows])
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        return {}
+
+
+def test_independent_tokens_share_nothing_whatever_their_place():
+    z = []
+    for seed in range(24):
+        text = Headed.drawn(seed)
+        context = attrs.evolve(evaluation_context(), blocks=lambda _split: text, length=12)  # noqa: B023
+        found = run_evaluation(MutualInformation(distances=(8, 10)), context)
+        line = found.pictures["distance"].lines[0]
+        z += [value / error for value, error in zip(line.y, line.stderr, strict=True)]
+    scores = torch.tensor(z)
+    assert abs(float(scores.mean())) < 0.6
+    assert 0.7 < float(scores.std()) < 1.3
 
 
 class Documents:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from attrs import field, frozen
+from torch import Tensor
 
 from mdmkit.builtin.evaluators.analysis.gradient_batches import Batches, Drawn
 from mdmkit.builtin.evaluators.analysis.gradient_findings import Finding
 from mdmkit.builtin.evaluators.analysis.gradient_pictures import over_training, pictures_of
 from mdmkit.builtin.evaluators.analysis.layer_groups import layer_groups
 from mdmkit.builtin.evaluators.analysis.training_methods import Method, training_methods
-from mdmkit.errors import RecipeError
+from mdmkit.builtin.evaluators.likelihood import require_measured
+from mdmkit.data.read_ahead import usable_memory
+from mdmkit.errors import DataError, RecipeError
 from mdmkit.options import option
 from mdmkit.protocols import EvaluationContext, Split, Subject
 from mdmkit.values import HeatMap, Measurement, Picture
@@ -43,8 +47,9 @@ class Gradient:
     The run's time sampler and weighting are as at the step of the weights, without what they
     learned on the way; of an objective that mixes in causal rows it is the masked part.
 
-    The gradients of all batches of a method are kept at once: ``batches`` · ``bins`` numbers in
-    float32 a parameter, in the memory of the CPU.
+    The gradients of all batches of a method are kept at once, and beside them those of whole
+    batches, of the method and of the NELBO: ``batches`` · (``bins`` + 2) numbers in float32 a
+    parameter, in the memory of the CPU. Where there is no room for them it is refused.
     """
 
     subject: ClassVar[Subject] = "network"
@@ -71,6 +76,7 @@ class Gradient:
 
         Raises:
             RecipeError: for a network that predicts the next token; where gradients cannot be had.
+            DataError: where they do not fit into memory.
         """
         if context.prediction != "masked":
             raise RecipeError(f"gradient: {_WRONG_NETWORK}")
@@ -79,15 +85,27 @@ class Gradient:
                 "gradient: it needs all of the network, and what it was trained with, in one "
                 "process; run it without torchrun, on a trained run"
             )
+        groups = layer_groups(context, context.gradient)
+        self._require_room(sum(groups.sizes))
         methods = training_methods(context.training, width=self.width)
         batches = Batches(
             context=context,
             gradient=context.gradient,
             source=context.blocks(self.split),
             step=min(context.step or 0, context.training.facts.steps - 1),
-            groups=layer_groups(context, context.gradient),
+            groups=groups,
         )
         return LiveGradients(options=self, methods=methods, batches=batches)
+
+    def _require_room(self, parameters: int) -> None:
+        """Refuse what the machine has no memory for."""
+        needed, there = 4 * parameters * self.batches * (self.bins + 2), usable_memory()
+        if needed > there:
+            raise DataError(
+                f"gradient: {self.batches} batches with {self.bins} ranges of t, of "
+                f"{parameters:,} parameters, take {needed / 1e9:.1f} GB of memory, and there are "
+                f"{there / 1e9:.1f} GB; expected fewer (options batches and bins)"
+            )
 
 
 _WRONG_NETWORK = (
@@ -104,6 +122,7 @@ class LiveGradients:
         methods: the reference first.
         batches: draws batches and differentiates.
         drawn: of the method that is being measured, its batches so far.
+        gradients: theirs, of each group of parameters ``[R, J, P]``, J = 1 for the reference.
         found: of the methods before it.
     """
 
@@ -111,6 +130,7 @@ class LiveGradients:
     methods: list[Method]
     batches: Batches
     drawn: list[Drawn] = field(factory=list)
+    gradients: list[Tensor] = field(factory=list)
     found: list[Finding] = field(factory=list)
 
     def __len__(self) -> int:
@@ -118,22 +138,32 @@ class LiveGradients:
         return len(self.methods) * self.options.batches
 
     def update(self, index: int) -> None:
-        """Draw one batch of one method; after its last, keep what is asked of it alone."""
+        """Draw one batch of one method; after its last, keep what is asked of it alone.
+
+        Raises:
+            MdmkitError: where the loss of the network or its gradient is not finite.
+        """
         options = self.options
         number, batch = divmod(index, options.batches)
         method, is_reference = self.methods[number], not number
-        self.drawn.append(
-            self.batches.draw(
-                method,
-                batch,
-                rows=options.rows * (options.reference if is_reference else 1),
-                bins=1 if is_reference else options.bins,
-            )
+        if not batch:
+            bins = 1 if is_reference else options.bins
+            self.gradients[:] = self.batches.empty(options.batches, bins)
+        mine = [group[batch] for group in self.gradients]
+        drawn = self.batches.draw(
+            method,
+            batch,
+            rows=options.rows * (options.reference if is_reference else 1),
+            gradients=mine,
         )
+        sums = [group.sum(-1).double() for group in mine]
+        require_measured("gradient", options.split, torch.cat([drawn.loss, *sums]), drawn.rows)
+        self.drawn.append(drawn)
         if batch == options.batches - 1:
             reference = self.found[0] if self.found else None
-            self.found.append(Finding.of(method, self.drawn, reference))
+            self.found.append(Finding.of(method, self.drawn, self.gradients, reference))
             self.drawn.clear()
+            self.gradients.clear()
 
     def compute(self) -> dict[str, Measurement]:
         """Signal to noise of each method, and the cosines that can be told from noise."""

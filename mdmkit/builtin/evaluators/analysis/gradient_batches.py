@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from attrs import evolve, frozen
 from torch import Tensor
@@ -15,16 +17,13 @@ from mdmkit.values import Noised
 
 @frozen(kw_only=True, eq=False)
 class Drawn:
-    """What one batch gave, J bins of t.
+    """What one batch gave besides its gradient, J bins of t.
 
     Attributes:
-        gradients: of each group of parameters ``[J, P]`` float32: of the part of the loss whose
-            times are in the bin.
-        loss: ``[J]`` float64, these parts.
+        loss: ``[J]`` float64, the parts of the loss whose times are in each bin.
         rows: ``[J]`` float64, how many sequences they are of.
     """
 
-    gradients: list[Tensor]
     loss: Tensor
     rows: Tensor
 
@@ -46,22 +45,31 @@ class Batches:
     step: int
     groups: LayerGroups
 
-    def draw(self, method: Method, number: int, *, rows: int, bins: int) -> Drawn:
+    def empty(self, count: int, bins: int) -> list[Tensor]:
+        """Room for the gradients of so many batches, of each group ``[R, J, P]`` float32."""
+        return [torch.zeros(count, bins, size) for size in self.groups.sizes]
+
+    def draw(self, method: Method, number: int, *, rows: int, gradients: Sequence[Tensor]) -> Drawn:
         """One batch.
 
         Args:
             method: whose.
             number: of the batch; with the method it fixes its randomness.
             rows: how many sequences, rounded up to whole groups of twins.
-            bins: J.
+            gradients: of each group of parameters ``[J, P]``, zeros, to which the gradient of the
+                part of the loss whose times are in each bin is added.
         """
+        bins = len(gradients[0])
         noised = self._noised(method, number, rows)
         assert noised.t is not None  # masked diffusion draws them
         place = (noised.t.double() * bins).long().clamp(max=bins - 1)
-        parts = [self._part(method, noised, (place == j).nonzero()[:, 0]) for j in range(bins)]
-        gradients, losses = zip(*parts, strict=True)
+        losses = [
+            self._part(
+                method, noised, (place == j).nonzero()[:, 0], [group[j] for group in gradients]
+            )
+            for j in range(bins)
+        ]
         return Drawn(
-            gradients=[torch.stack(group) for group in zip(*gradients, strict=True)],
             loss=torch.tensor(losses, dtype=torch.float64),
             rows=torch.bincount(place, minlength=bins).double(),
         )
@@ -75,18 +83,21 @@ class Batches:
         places = draws.uniform("text", group=group).double() * len(self.source)
         return method.objective.corrupt(self.source.batch(places.long()), draws)
 
-    def _part(self, method: Method, noised: Noised, rows: Tensor) -> tuple[list[Tensor], float]:
-        """The gradient of the loss of some rows, and that loss; some rows at a time."""
-        total, loss = [torch.zeros(size) for size in self.groups.sizes], 0.0
+    def _part(
+        self, method: Method, noised: Noised, rows: Tensor, gradients: Sequence[Tensor]
+    ) -> float:
+        """The loss of some rows, whose gradient is added to that given; some rows at a time."""
+        loss = 0.0
         for some in torch.split(rows, self.context.batch_size):
             part = of_rows(noised, some)
             if not part.in_loss.any():
                 continue
             share = _Share(method.objective, part.to(self.context.device))
             found = self.groups.flat(self.gradient(share))
-            total = [one + other for one, other in zip(total, found, strict=True)]
+            for total, one in zip(gradients, found, strict=True):
+                total += one
             loss += share.value
-        return total, loss
+        return loss
 
 
 class _Share:

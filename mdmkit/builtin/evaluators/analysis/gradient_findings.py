@@ -42,15 +42,27 @@ class Finding:
     totals: list[Tensor]
 
     @classmethod
-    def of(cls, method: Method, drawn: Sequence[Drawn], reference: Finding | None) -> Finding:
-        """From the batches of a method; without a reference it is one."""
+    def of(
+        cls,
+        method: Method,
+        drawn: Sequence[Drawn],
+        gradients: Sequence[Tensor],
+        reference: Finding | None,
+    ) -> Finding:
+        """From the batches of a method; without a reference it is one.
+
+        Args:
+            method: whose.
+            drawn: its batches.
+            gradients: of each group ``[R, J, P]``.
+            reference: the method to compare with.
+        """
         rows = torch.stack([batch.rows for batch in drawn])
-        by_group = [torch.stack(parts) for parts in zip(*(b.gradients for b in drawn), strict=True)]
-        totals = [gradients.sum(1) for gradients in by_group]
+        totals = [group.sum(1) for group in gradients]
         others = [] if reference is None else reference.totals
         return cls(
             method=method,
-            groups=[Moments.of(gradients, rows) for gradients in by_group],
+            groups=[Moments.of(group, rows) for group in gradients],
             losses=torch.stack([batch.loss for batch in drawn]),
             crossed=[(a @ b.T).double() for a, b in zip(totals, others, strict=False)],
             totals=totals if reference is None else [],

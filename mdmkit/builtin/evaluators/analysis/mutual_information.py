@@ -38,7 +38,8 @@ class MutualInformation:
     The average pointwise mutual information of the pairs, log p(a, b)/(p(a) p(b)). The most
     frequent types are told apart and all others are one, so it is a lower bound on that of the
     tokens. The plug-in estimate from counts is too large by about (K − 1)²/(2·pairs), K being the
-    number of symbols; what it gives on the same tokens in random order is subtracted.
+    number of symbols; what it gives on the same pairs, the later tokens in random order among them,
+    is subtracted.
 
     Beside it stands the same for tokens shuffled within their blocks: what two tokens share by
     being in one block, wherever in it (its topic, its author). Only what is above that is near.
@@ -53,7 +54,7 @@ class MutualInformation:
     distances: tuple[int, ...] = option(
         (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96), doc="tokens; those below the length count"
     )
-    shuffles: int = option(4, ge=2, doc="random orders whose mean estimate is subtracted")
+    shuffles: int = option(4, ge=2, doc="random orders of the pairs: their mean is subtracted")
 
     def __attrs_post_init__(self) -> None:
         """Refuse distances that are none, or twice the same."""
@@ -92,7 +93,7 @@ class LiveMutualInformation:
         blocks: ``[N]`` int64, which blocks of the split.
         distances: those that are measured, rising.
         found: of each, with the same less each group of blocks.
-        shuffled: ``[S]`` float64 for each distance: the estimates on tokens in random order.
+        independent: ``[S]`` float64 for each distance: the estimates on pairs in random order.
         pairs: how many there are at each.
     """
 
@@ -102,7 +103,7 @@ class LiveMutualInformation:
     blocks: Tensor
     distances: list[int]
     found: dict[int, Jackknife] = field(init=False, factory=dict)
-    shuffled: dict[int, Tensor] = field(init=False, factory=dict)
+    independent: dict[int, Tensor] = field(init=False, factory=dict)
     pairs: dict[int, float] = field(init=False, factory=dict)
 
     def __len__(self) -> int:
@@ -110,13 +111,12 @@ class LiveMutualInformation:
         return len(self.distances)
 
     def update(self, index: int) -> None:
-        """Count the pairs at one distance, in the text and in random orders of it."""
+        """Count the pairs at one distance, as they are and in random orders."""
         distance, text = self.distances[index], self._text
         counts = text.counts(distance, text.symbols)
         self.found[distance] = Jackknife.information(counts)
         self.pairs[distance] = max(float(counts.sum()), 1.0)
-        plain = [text.counts(distance, order).sum(0) for order in self._orders]
-        self.shuffled[distance] = mutual_information(torch.stack(plain))
+        self.independent[distance] = self._independent(distance, text.symbols, "order")
 
     def compute(self) -> dict[str, Measurement]:
         """The information at the ends, of the composition of blocks, and the power law's exponent.
@@ -162,7 +162,7 @@ class LiveMutualInformation:
                 log_x=True,
                 log_y=True,
                 note="Of the most frequent types, all others taken as one, less what the same "
-                "tokens give in random order. Where the text comes down to its tokens shuffled "
+                "pairs give in random order. Where the text comes down to its tokens shuffled "
                 "within blocks, two tokens share what their block is about, and no more. A "
                 "power law is a straight line here: what bends away from the dashed one follows "
                 "none.",
@@ -184,7 +184,7 @@ class LiveMutualInformation:
             facts["stderr"] = f"jackknife over {groups} groups of {kind}"
             facts["symbols"] = self._text.kinds
             facts["share_of_tokens_told_apart"] = self._text.share
-            facts["subtracted"] = [float(self.shuffled[d].mean()) for d in self.distances]
+            facts["subtracted"] = [float(self.independent[d].mean()) for d in self.distances]
             facts["surely_positive"] = self._above(0.0)
             facts["surely_above_composition"] = self._near()
         return facts
@@ -192,32 +192,43 @@ class LiveMutualInformation:
     # -- what was found
 
     def _at(self, distance: int) -> Measurement:
-        return self._less_shuffled(self.found[distance], distance)
+        return self._less_bias(self.found[distance], self.independent[distance], distance)
 
-    def _less_shuffled(self, found: Jackknife, distance: int) -> Measurement:
+    def _less_bias(self, found: Jackknife, independent: Tensor, distance: int) -> Measurement:
         """An estimate less the mean of those on random orders.
 
-        Where tokens share next to nothing the jackknife sees no error, for the estimate is then
-        of second order in the counts: it has the spread that it has on random orders.
+        The jackknife counts the part of the variance that is of second order in the counts twice
+        (Efron & Stein, Ann. Statist. 9, 1981). Where tokens share nothing that is all there is,
+        and as large as the variance on random orders; nowhere is it less.
         """
-        shuffled, spread = self.shuffled[distance], self._spread / self.pairs[distance]
-        draws = spread / len(shuffled) ** 0.5
+        bias = independent.mean()
+        # the variance on random orders
+        chance = self._spread * max(float(bias), 0.0) / self.pairs[distance]
+        variance = max(float(found.stderr) ** 2 - chance, chance)
+        draws = (chance / len(independent)) ** 0.5
         return Measurement(
-            value=float(found.whole - shuffled.mean()),
-            stderr=math.hypot(float(found.stderr), spread, draws),
+            value=float(found.whole - bias),
+            stderr=math.hypot(variance**0.5, draws),
             unit=_UNIT,
             draws_stderr=draws,
         )
 
     @property
     def _spread(self) -> float:
-        """The standard deviation of estimates on random orders, times the number of pairs.
+        """The variance of estimates on random orders, by their mean over the number of pairs.
 
-        It does not depend on the distance, and is pooled over all.
+        1 where there are many of each pair: twice their number times the estimate is then χ². It is
+        pooled over the distances.
         """
-        around = [(one - one.mean()) * self.pairs[d] for d, one in self.shuffled.items()]
+        expected = [one.mean() / self.pairs[d] for d, one in self.independent.items()]
+        around = [one - one.mean() for one in self.independent.values()]
         freedom = sum(len(one) - 1 for one in around)
-        return float((torch.cat(around).square().sum() / freedom).sqrt())
+        scaled = [
+            one.square().sum() / size
+            for one, size in zip(around, expected, strict=True)
+            if size > 0
+        ]
+        return float(sum(scaled)) / freedom
 
     def _near(self) -> list[int]:
         """The distances from the first on at which there is surely more than composition."""
@@ -235,7 +246,7 @@ class LiveMutualInformation:
     def _slope(self, distances: list[int]) -> Measurement:
         """The exponent over these distances; the jackknife knows that they share their text."""
         x = torch.tensor(distances, dtype=torch.float64)
-        bias = torch.stack([self.shuffled[d].mean() for d in distances])
+        bias = torch.stack([self.independent[d].mean() for d in distances])
         whole = torch.stack([self.found[d].whole for d in distances]) - bias
         groups = len(self.found[distances[0]].without)
         # the bias is in inverse proportion to the number of pairs
@@ -262,7 +273,7 @@ class LiveMutualInformation:
         text, first = self._text, self.distances[0]
         mixed = text.shuffled_within(self._generator("within"))
         found = Jackknife.information(text.counts(first, mixed))
-        return self._less_shuffled(found, first)
+        return self._less_bias(found, self._independent(first, mixed, "within, order"), first)
 
     # -- the text
 
@@ -273,10 +284,13 @@ class LiveMutualInformation:
             self.source, self.blocks, types=self.options.types, units=units, groups=_GROUPS
         )
 
-    @cached_property
-    def _orders(self) -> list[Tensor]:
-        every = range(self.options.shuffles)
-        return [self._text.shuffled(self._generator(f"order {number}")) for number in every]
+    def _independent(self, distance: int, symbols: Tensor, name: str) -> Tensor:
+        """The estimates on the pairs at a distance in random orders, ``[S]``."""
+        counts = [
+            self._text.independent(distance, symbols, self._generator(f"{name} {number}"))
+            for number in range(self.options.shuffles)
+        ]
+        return mutual_information(torch.stack(counts))
 
     def _generator(self, name: str) -> torch.Generator:
         return generator(self.context.seed, "mutual_information", name)

@@ -46,12 +46,22 @@ def pair_counts(text: Tensor, groups: Tensor, kinds: int, distance: int, within:
     Returns:
         ``[G, K, K]`` float64: the earlier symbol, the later one.
     """
-    first, second = slice(None, -distance), slice(distance, None)
-    there = (within[:, first] == within[:, second]) & (within[:, first] >= 0)
-    codes = (groups[:, None] * kinds + text[:, first]) * kinds + text[:, second]
+    first, second, there = paired(text, within, distance)
+    codes = (groups[:, None] * kinds + first) * kinds + second
     count = int(groups.max()) + 1
     found = torch.bincount(codes[there], minlength=count * kinds**2)
     return found.view(count, kinds, kinds).double()
+
+
+def paired(text: Tensor, within: Tensor, distance: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What stands at a distance from each other, and where it makes a pair: ``[N, L - d]`` each.
+
+    Args:
+        text, within, distance: as for `pair_counts`.
+    """
+    first, second = slice(None, -distance), slice(distance, None)
+    there = (within[:, first] == within[:, second]) & (within[:, first] >= 0)
+    return text[:, first], text[:, second], there
 
 
 def mutual_information(counts: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from mdmkit.builtin.evaluators.analysis.pair_information import (
     contiguous_groups,
     pair_counts,
+    paired,
     symbols,
 )
 from mdmkit.protocols import BlockSource
@@ -70,12 +71,17 @@ class SymbolText:
         """How often each pair of symbols is at a distance in ``text [N, L]``: ``[G, K, K]``."""
         return pair_counts(text, self.groups, self.kinds, distance, self.within)
 
-    def shuffled(self, source: torch.Generator) -> Tensor:
-        """All symbols in random order, padding left where it is: ``[N, L]``."""
-        there = self.within >= 0
-        flat = self.symbols[there]
-        order = torch.randperm(len(flat), generator=source)
-        return self.symbols.masked_scatter(there, flat[order])
+    def independent(self, distance: int, text: Tensor, source: torch.Generator) -> Tensor:
+        """`counts` with the later symbols of the pairs in random order: ``[K, K]``.
+
+        Both symbols are as frequent among the pairs as they were; in all of the text they need not
+        be, for frequencies may depend on the position.
+        """
+        first, second, there = paired(text, self.within, distance)
+        later = second[there]
+        order = torch.randperm(len(later), generator=source)
+        codes = first[there] * self.kinds + later[order]
+        return torch.bincount(codes, minlength=self.kinds**2).view(self.kinds, -1).double()
 
     def shuffled_within(self, source: torch.Generator) -> Tensor:
         """The symbols of each document of a block in random order there: ``[N, L]``."""
