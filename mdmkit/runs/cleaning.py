@@ -122,7 +122,7 @@ def clean(planned: Plan, wish: Wish) -> Plan:
             now = _plan(directory, wish)
             notes = now.notes
             for removal in now.removals:
-                if removal.path in wanted:
+                if removal.path in wanted and not _is_needed(directory, removal.path):
                     _remove(removal.path)
                     gone.append(removal)
     except CheckpointError as problem:
@@ -198,6 +198,11 @@ def _needed_by_branches(directory: Path) -> set[int]:
             if branch["from"] == own and branch.get("whole") is False:
                 needed.add(int(branch["step"]))
     return needed
+
+
+def _is_needed(directory: Path, path: Path) -> bool:
+    """Whether a branch that has begun since the plan is about to copy the checkpoint at `path`."""
+    return path.name in {step_name(step) for step in _needed_by_branches(directory)}
 
 
 def _removals(paths: Iterable[Path], what: str) -> tuple[Removal, ...]:

@@ -146,6 +146,21 @@ def test_a_step_that_a_branch_has_not_copied_yet_stays(run: Path) -> None:
     assert 10 not in plan(run, Wish()).keeps
 
 
+def test_a_branch_that_begins_while_others_go_gets_its_step(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dropping(path: Path) -> None:
+        if path.name == "step-00000010":
+            branch = make_run(run.parent / "branch-0")
+            facts = {"from": run.name, "step": 20, "whole": False}
+            (branch / "branch.json").write_text(json.dumps(facts))
+        drop(path)
+
+    monkeypatch.setattr("mdmkit.runs.cleaning.drop", dropping)
+    wish = Wish(all_but_last=True)
+    assert clean(plan(run, wish), wish).keeps == (20, 50)
+
+
 def test_links_and_damaged_runs_are_left_alone(run: Path, tmp_path: Path) -> None:
     elsewhere = shutil.move(run / "checkpoints" / "step-00000010", tmp_path / "elsewhere")
     (run / "checkpoints" / "step-00000010").symlink_to(elsewhere)
