@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import sys
 import termios
@@ -23,7 +24,7 @@ INTERVAL = 1.0
 """Seconds between two looks."""
 LAST_LINES = 10
 """Lines that a follower without a terminal begins with."""
-_QUIT = ("q", "Q", "\x03")
+_QUIT = b"qQ\x03"
 
 Pause = Callable[[float], bool]
 """Waits so many seconds; says whether the user wants to leave."""
@@ -103,7 +104,7 @@ def _sleep(seconds: float) -> bool:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Pause]:
-    """A pause that ends with the key q; without a keyboard it is like any other."""
+    """A pause that keys end, q among them or not; without a keyboard it is like any other."""
     if not sys.stdin.isatty():
         yield _sleep
         return
@@ -112,7 +113,10 @@ def _keys() -> Iterator[Pause]:
 
     def pause(seconds: float) -> bool:
         ready, _, _ = select.select([descriptor], [], [], seconds)
-        return bool(ready) and sys.stdin.read(1) in _QUIT
+        if not ready:
+            return False
+        keys = os.read(descriptor, 64)
+        return not keys or any(key in keys for key in _QUIT)  # none: nobody is there any more
 
     try:
         tty.setcbreak(descriptor)
