@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from mdmkit.report.run_view import news_lines, sample_lines, view_lines
 from mdmkit.report.tables import printable
@@ -66,7 +67,7 @@ def _live(console: Console, follower: Follower, pause: Pause) -> None:
 
 def _plain(console: Console, follower: Follower, pause: Pause) -> None:
     def say(text: str) -> None:
-        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(printable(text)), highlight=False, soft_wrap=True)
 
     found: set[str] = set()
     sampled, first = -1, True

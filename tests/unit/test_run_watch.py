@@ -26,9 +26,9 @@ def failed(run: Path, message: str) -> Path:
 
 def test_nothing_that_a_file_says_is_obeyed_by_the_terminal(tmp_path: Path) -> None:
     said = io.StringIO()
-    watch_run(Console(file=said), failed(tmp_path / "made-0", "a\x1b[2Jb"))
+    watch_run(Console(file=said), failed(tmp_path / "made-0", "a\x1b[2Jb :smile:"))
     assert "\x1b" not in said.getvalue()
-    assert "OSError: a\\x1b[2Jb" in said.getvalue()
+    assert "OSError: a\\x1b[2Jb :smile:" in said.getvalue()
 
 
 @pytest.mark.parametrize(
