@@ -45,7 +45,8 @@ def clean_runs(
     """Remove old checkpoints, damaged ones that were set aside and what was left over by a kill.
 
     Shows first what goes and how much room that makes, and asks. The newest whole checkpoint of a
-    run always stays, and a run that is running is left alone.
+    run always stays, and a run that is running is left alone. What goes wrong with one run is said
+    in the end, with status 1; the others are cleaned.
     """
     from mdmkit.errors import RecipeError
     from mdmkit.report.numbers import size
@@ -71,6 +72,11 @@ def clean_runs(
         print_json([each.to_json() for each in plans])
     else:
         typer.echo(_outcome(plans, dry_run))
+    problems = [each.error for each in plans if each.error is not None]
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _directories(runs: Sequence[str] | None, runs_dir: Path | None) -> list[Path]:
@@ -92,7 +98,7 @@ def _outcome(plans: Sequence[Plan], dry_run: bool) -> str:
     from mdmkit.report.numbers import size
 
     count = sum(len(each.removals) for each in plans)
-    if not count:
+    if not (count or any(each.error for each in plans)):
         return "there is nothing to remove"
     folders = f"{count} folder{'' if count == 1 else 's'}, {size(sum(p.size for p in plans))}"
     return f"would remove {folders}" if dry_run else f"removed {folders}"

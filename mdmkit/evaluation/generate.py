@@ -15,7 +15,7 @@ from mdmkit.evaluation.infilling.templates import Template
 from mdmkit.evaluation.run import open_trained, read_recipe
 from mdmkit.evaluation.sample_states import SampleState
 from mdmkit.evaluation.samples import Sample
-from mdmkit.evaluation.session import Session, Watch, rows_at_once
+from mdmkit.evaluation.session import Record, Session, Watch, rows_at_once
 from mdmkit.evaluation.wanted import (
     DRAWS,
     Asked,
@@ -49,7 +49,7 @@ def generate_samples(
     batch_size: int | None = None,
     facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-    watch: Watch | None = None,
+    record: Record | None = None,
 ) -> list[Sample]:
     """Texts from a live network, by the recipe's sampler.
 
@@ -64,7 +64,7 @@ def generate_samples(
         batch_size: rows a network call; as in training by default.
         facts: what provenance says of the weights, from `weights_facts`.
         progress: called as ``progress(rows done, n)``.
-        watch: called with every state on the way.
+        record: is given every state on the way, with what its batch is to become.
 
     Raises:
         RecipeError: where the sampler drives another kind of network, or `n`, `length` or
@@ -79,7 +79,7 @@ def generate_samples(
         asked=asked,
         facts=facts or {},
     )
-    return session.samples(watch=watch, progress=progress)
+    return session.samples(record=record, progress=progress)
 
 
 def sample(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mdmkit.evaluation.sample_states import SampleState
 from mdmkit.evaluation.samples import Sample
+from mdmkit.evaluation.wanted import Wanted
 from mdmkit.protocols import Tokenizer
 from mdmkit.samples_log import Change, LoggedSample
+from mdmkit.values import Generation
 
 
 class Recorder:
-    """Keeps what each state of each text changes; hand it to a session as ``watch``."""
+    """Keeps what each state of each text changes; hand it to a session as ``record``."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Begin with nothing."""
@@ -21,19 +22,19 @@ class Recorder:
         self._states: dict[int, list[tuple[Change, ...]]] = {}
         self._calls: dict[int, list[int]] = {}
 
-    def __call__(self, state: SampleState) -> None:
+    def __call__(self, batch: Sequence[Wanted], state: Generation) -> None:
         """Take the next state of a batch."""
         mask_id = self._tokenizer.vocab.mask_id
-        for text in state.texts:
-            before = self._now.get(text.place, [mask_id] * len(text.ids))
+        for one, ids in zip(batch, state.tokens.tolist(), strict=True):
+            before = self._now.get(one.place, [mask_id] * len(ids))
             changes = tuple(
                 (position, None if now == mask_id else self._piece(now))
-                for position, (now, old) in enumerate(zip(text.ids, before, strict=True))
+                for position, (now, old) in enumerate(zip(ids, before, strict=True))
                 if now != old
             )
-            self._now[text.place] = text.ids
-            self._states.setdefault(text.place, []).append(changes)
-            self._calls.setdefault(text.place, []).append(state.network_evaluations)
+            self._now[one.place] = ids
+            self._states.setdefault(one.place, []).append(changes)
+            self._calls.setdefault(one.place, []).append(state.network_evaluations)
 
     def logged(self, samples: Mapping[int, Sample]) -> tuple[LoggedSample, ...]:
         """The texts by their place, with the states that led to them."""

@@ -20,6 +20,8 @@ from mdmkit.values import Generation
 
 Watch = Callable[[SampleState], object]
 """Called with every state on the way."""
+Record = Callable[[Sequence[Wanted], Generation], object]
+"""Called with every state of a batch as it comes from the sampler, nothing decoded."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -55,12 +57,18 @@ class Session:
             yield from map(Showing(batch, self.tokenizer), states)
 
     def samples(
-        self, *, watch: Watch | None, progress: Progress | None, notify: Notify = ignore
+        self,
+        *,
+        watch: Watch | None = None,
+        record: Record | None = None,
+        progress: Progress | None = None,
+        notify: Notify = ignore,
     ) -> list[Sample]:
         """Generate all of them.
 
         Args:
             watch: is shown every state.
+            record: is given every state.
             progress: called as ``progress(texts done, texts)``.
             notify: is told in the end how fast it was.
         """
@@ -70,6 +78,8 @@ class Session:
         for batch, states in self.batches():
             show = Showing(batch, self.tokenizer)
             for state in states:  # all but the last are let go at once
+                if record is not None:
+                    record(batch, state)
                 if watch is not None:
                     watch(show(state))
             for i, one in enumerate(batch):

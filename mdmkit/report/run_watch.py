@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import sys
 import termios
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from mdmkit.report.run_view import news_lines, sample_lines, view_lines
 from mdmkit.report.tables import printable
@@ -23,7 +25,7 @@ INTERVAL = 1.0
 """Seconds between two looks."""
 LAST_LINES = 10
 """Lines that a follower without a terminal begins with."""
-_QUIT = ("q", "Q", "\x03")
+_QUIT = b"qQ\x03"
 
 Pause = Callable[[float], bool]
 """Waits so many seconds; says whether the user wants to leave."""
@@ -65,7 +67,7 @@ def _live(console: Console, follower: Follower, pause: Pause) -> None:
 
 def _plain(console: Console, follower: Follower, pause: Pause) -> None:
     def say(text: str) -> None:
-        console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(printable(text)), highlight=False, soft_wrap=True)
 
     found: set[str] = set()
     sampled, first = -1, True
@@ -103,7 +105,7 @@ def _sleep(seconds: float) -> bool:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Pause]:
-    """A pause that ends with the key q; without a keyboard it is like any other."""
+    """A pause that keys end, q among them or not; without a keyboard it is like any other."""
     if not sys.stdin.isatty():
         yield _sleep
         return
@@ -112,7 +114,10 @@ def _keys() -> Iterator[Pause]:
 
     def pause(seconds: float) -> bool:
         ready, _, _ = select.select([descriptor], [], [], seconds)
-        return bool(ready) and sys.stdin.read(1) in _QUIT
+        if not ready:
+            return False
+        keys = os.read(descriptor, 64)
+        return not keys or any(key in keys for key in _QUIT)  # none: nobody is there any more
 
     try:
         tty.setcbreak(descriptor)

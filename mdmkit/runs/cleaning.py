@@ -64,12 +64,14 @@ class Plan:
         keeps: the steps of the checkpoints that stay, rising.
         removals: what goes.
         notes: what is odd, or why nothing goes.
+        error: what kept the rest from being removed, or None.
     """
 
     directory: Path
     keeps: tuple[int, ...] = ()
     removals: tuple[Removal, ...] = ()
     notes: tuple[str, ...] = ()
+    error: str | None = None
 
     @property
     def size(self) -> int:
@@ -86,6 +88,7 @@ class Plan:
                 for removal in self.removals
             ],
             "notes": list(self.notes),
+            "error": self.error,
         }
 
 
@@ -93,10 +96,7 @@ def plan(directory: Path, wish: Wish) -> Plan:
     """What could go of the run in `directory`; nothing is changed.
 
     The checkpoints that stay are verified, which reads them. A run that is running or damaged is
-    left alone, and so is one without a whole checkpoint.
-
-    Raises:
-        OSError: where it cannot be looked at.
+    left alone, and so is one without a whole checkpoint or that cannot be looked at.
     """
     try:
         if is_held(directory):
@@ -104,22 +104,38 @@ def plan(directory: Path, wish: Wish) -> Plan:
         return _plan(directory, wish)
     except CheckpointError as error:
         return Plan(directory=directory, notes=(f"is damaged; left alone ({error})",))
+    except OSError as error:
+        return Plan(directory=directory, notes=(f"cannot be looked at; left alone ({error})",))
 
 
 def clean(planned: Plan, wish: Wish) -> Plan:
     """Remove what was planned, as far as that still may go, and say what was removed.
 
-    Raises:
-        CheckpointError: where the run is in use, or something cannot be removed.
+    Where the run is in use, or something cannot be removed, that is the `error` of what is given
+    back; nothing is raised.
     """
-    directory = planned.directory
+    directory, gone = planned.directory, []
     wanted = {removal.path for removal in planned.removals}
-    with _held(directory):
-        now = _plan(directory, wish)
-        gone = tuple(removal for removal in now.removals if removal.path in wanted)
-        for removal in gone:
-            _remove(removal.path)
-    return Plan(directory=directory, keeps=now.keeps, removals=gone, notes=now.notes)
+    notes, error = planned.notes, None
+    try:
+        with _held(directory):
+            now = _plan(directory, wish)
+            notes = now.notes
+            for removal in now.removals:
+                if removal.path in wanted and not _is_needed(directory, removal.path):
+                    _remove(removal.path)
+                    gone.append(removal)
+    except CheckpointError as problem:
+        error = str(problem)
+    except OSError as problem:
+        error = f"{directory}: cannot be looked at ({problem.strerror or problem}); left alone"
+    return Plan(
+        directory=directory,
+        keeps=tuple(steps_on_disk(directory)),
+        removals=tuple(gone),
+        notes=notes,
+        error=error,
+    )
 
 
 def _plan(directory: Path, wish: Wish) -> Plan:
@@ -184,6 +200,11 @@ def _needed_by_branches(directory: Path) -> set[int]:
     return needed
 
 
+def _is_needed(directory: Path, path: Path) -> bool:
+    """Whether a branch that has begun since the plan is about to copy the checkpoint at `path`."""
+    return path.name in {step_name(step) for step in _needed_by_branches(directory)}
+
+
 def _removals(paths: Iterable[Path], what: str) -> tuple[Removal, ...]:
     return tuple(Removal(path=path, what=what, size=_size(path)) for path in sorted(paths))
 
@@ -212,10 +233,18 @@ def _remove(path: Path) -> None:
 def _held(directory: Path) -> Iterator[None]:
     """The lock of the run, so that nobody trains there meanwhile."""
     try:
-        with (directory / LOCK).open("a") as lock:
-            take(lock)
-            yield
+        lock = (directory / LOCK).open("a")
     except OSError as error:
-        raise CheckpointError(
-            f"{directory}: is in use, or cannot be locked ({error.strerror or error}); left alone"
-        ) from error
+        raise _in_use(directory, error) from error
+    with lock:
+        try:
+            take(lock)
+        except OSError as error:
+            raise _in_use(directory, error) from error
+        yield
+
+
+def _in_use(directory: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(
+        f"{directory}: is in use, or cannot be locked ({error.strerror or error}); left alone"
+    )

@@ -126,11 +126,12 @@ def sample_job(job: Job) -> None:
 
 def _sample(job: Job, context: EvaluationContext) -> list[Sample]:
     """A few texts, which are kept in the run directory with their states."""
-    recipe, record = job.recipe, Recorder(job.tokenizer)
+    recipe = job.recipe
+    record = Recorder(job.tokenizer) if job.world.rank == 0 else None
     samples = generate_samples(
-        recipe, context.generate, job.tokenizer, n=SAMPLES, seed=SEED, watch=record
+        recipe, context.generate, job.tokenizer, n=SAMPLES, seed=SEED, record=record
     )
-    if job.world.rank == 0:
+    if record is not None:
         logged = LoggedSamples(
             step=job.step,
             ema=job.ema.active,

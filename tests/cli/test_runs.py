@@ -109,3 +109,24 @@ def test_it_asks_first(
 def test_what_cannot_be_cleaned(folder: Path) -> None:
     assert "no such run directory" in refused("runs", "clean", folder / "none", "--yes", code=1)
     assert "--keep" in refused("runs", "clean", folder / "failed-0", "--keep", 0)
+
+
+def test_one_run_that_cannot_be_cleaned_does_not_keep_the_others(
+    folder: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mdmkit.runs import cleaning
+
+    drop = cleaning.drop
+
+    def refused(path: Path) -> None:
+        if "failed-0" in path.parts:
+            raise PermissionError(1, "Operation not permitted")
+        drop(path)
+
+    monkeypatch.setattr(cleaning, "drop", refused)
+    said = mdmkit("runs", "clean", folder / "failed-0", folder / finished.name, "--yes")
+    assert (said.code, steps_on_disk(folder / finished.name)) == (1, [12])
+    assert said.lines[-1].startswith("removed 1 folder, ")
+    assert said.err.endswith(
+        "step-00000008: cannot be removed (Operation not permitted); what stays is whole\n"
+    )

@@ -14,6 +14,7 @@ from mdmkit.errors import RecipeError
 from mdmkit.evaluation.generate import generate_samples
 from mdmkit.evaluation.infilling.gap_lengths import Candidate
 from mdmkit.evaluation.infilling.templates import parse_template
+from mdmkit.evaluation.recording import Recorder
 from mdmkit.evaluation.sample_states import Showing, pieces_of
 from mdmkit.evaluation.samples import end_of_text, filled_gaps
 from mdmkit.evaluation.session import Session
@@ -186,6 +187,26 @@ def test_states_say_what_is_given_masked_new_and_generated():
     assert [(piece.text, piece.kind) for piece in last.pieces] == [
         ("a", "given"), ("0", "new"), ("x", "generated"), ("0", "new"), ("b", "given"),
     ]  # fmt: skip
+
+
+def test_to_record_states_each_token_is_decoded_once():
+    class Counting(Letters):
+        decoded: ClassVar[list[list[int]]] = []
+
+        def decode(self, ids):
+            self.decoded.append(list(ids))
+            return super().decode(ids)
+
+    tokenizer = Counting(eos_id=EOS)
+    record = Recorder(tokenizer)
+    made = generate_samples(MASKED, Numbers(), tokenizer, n=2, record=record)
+    x, zero, one = map(ord, "x01")
+    assert tokenizer.decoded[:4] == [[x], [zero], [one], list(made[0].ids)]
+    first, _ = record.logged(dict(enumerate(made)))
+    assert (first.text, first.network_evaluations) == ("x0x0x0x0", (1, 2))
+    assert first.states == (
+        ((0, "x"), (2, "x"), (4, "x"), (6, "x")), ((1, "0"), (3, "0"), (5, "0"), (7, "0")),
+    )  # fmt: skip
 
 
 def test_a_mask_may_come_back():

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mdmkit.errors import CheckpointError
-from mdmkit.runs.checkpoints import damage, steps_on_disk
+from mdmkit.runs.checkpoints import damage, drop, steps_on_disk
 from mdmkit.runs.cleaning import Wish, clean, plan
 
 from .folders import make_checkpoint, make_run, training
@@ -113,8 +112,7 @@ def test_a_running_run_is_left_alone(run: Path) -> None:
     planned = plan(run, Wish())
     with training(run):
         assert plan(run, Wish()).notes == ("is running; left alone",)
-        with pytest.raises(CheckpointError, match="is in use"):
-            clean(planned, Wish())
+        assert "is in use" in str(clean(planned, Wish()).error)
     assert steps_on_disk(run) == [10, 20, 30, 40, 50]
 
 
@@ -148,6 +146,21 @@ def test_a_step_that_a_branch_has_not_copied_yet_stays(run: Path) -> None:
     assert 10 not in plan(run, Wish()).keeps
 
 
+def test_a_branch_that_begins_while_others_go_gets_its_step(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dropping(path: Path) -> None:
+        if path.name == "step-00000010":
+            branch = make_run(run.parent / "branch-0")
+            facts = {"from": run.name, "step": 20, "whole": False}
+            (branch / "branch.json").write_text(json.dumps(facts))
+        drop(path)
+
+    monkeypatch.setattr("mdmkit.runs.cleaning.drop", dropping)
+    wish = Wish(all_but_last=True)
+    assert clean(plan(run, wish), wish).keeps == (20, 50)
+
+
 def test_links_and_damaged_runs_are_left_alone(run: Path, tmp_path: Path) -> None:
     elsewhere = shutil.move(run / "checkpoints" / "step-00000010", tmp_path / "elsewhere")
     (run / "checkpoints" / "step-00000010").symlink_to(elsewhere)
@@ -159,10 +172,33 @@ def test_links_and_damaged_runs_are_left_alone(run: Path, tmp_path: Path) -> Non
     assert "resolved.json: cannot be read" in note
 
 
-def test_what_cannot_be_removed_is_said(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: Path) -> None:
-        raise PermissionError(1, "Operation not permitted")
+def test_what_cannot_be_removed_is_said_with_what_was(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> None:
+        if path.name == "step-00000020":
+            raise PermissionError(1, "Operation not permitted")
+        drop(path)
 
     monkeypatch.setattr("mdmkit.runs.cleaning.drop", refused)
-    with pytest.raises(CheckpointError, match=r"step-00000010: cannot be removed \(Operation"):
-        clean(plan(run, Wish()), Wish())
+    wish = Wish(all_but_last=True)
+    done = clean(plan(run, wish), wish)
+    assert "step-00000020: cannot be removed (Operation" in str(done.error)
+    assert [removal.path.name for removal in done.removals] == ["step-00000010"]
+    assert done.keeps == (20, 30, 40, 50)
+
+
+def test_what_cannot_be_looked_at_is_left_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = plan(run, Wish())
+
+    def refused(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mdmkit.runs.cleaning.require_own_files", refused)
+    assert str(clean(planned, Wish()).error).endswith(
+        "cannot be looked at (Permission denied); left alone"  # and not that it is in use
+    )
+    (run / ".lock").unlink()
+    (run / ".lock").symlink_to(".lock")
+    (note,) = plan(run, Wish()).notes
+    assert note.startswith("cannot be looked at; left alone (")
