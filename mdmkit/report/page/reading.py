@@ -19,7 +19,7 @@ from mdmkit.metrics_log import METRICS, MetricColumns, read_columns
 from mdmkit.plain_files import read_bytes, read_json
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import plain_hash
-from mdmkit.report.page.plots import LARGEST_NUMBER
+from mdmkit.report.page.figure_data import LARGEST_NUMBER
 from mdmkit.runs.status import RunStatus, glance
 from mdmkit.samples_log import LoggedSamples, read_samples, sampled_steps
 from mdmkit.training.branch import read_branch

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 from mdmkit.report.numbers import duration, rate, with_error
+from mdmkit.report.page.figure_data import finite
 from mdmkit.report.page.markup import Markup, joined, paragraph, table, tag
-from mdmkit.report.page.plots import finite
 from mdmkit.report.page.reading import ReportedRun
 from mdmkit.runs.status import STATES
 from mdmkit.values import Measurement

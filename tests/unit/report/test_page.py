@@ -15,7 +15,8 @@ import pytest
 from mdmkit.comparison.difference import compare_sums
 from mdmkit.report.page import make_report, write_report
 from mdmkit.report.page.by_mask_ratio import by_mask_ratio
-from mdmkit.report.page.plots import Plot, Series, View
+from mdmkit.report.page.figure_data import Heat, Series, View
+from mdmkit.report.page.plots import Plot
 from mdmkit.validation_log import read_validation, write_validation
 
 from ..comparison.synthetic import DOCUMENTS, PER_DOCUMENT, curve, make_tokenizer, write_run
@@ -328,6 +329,27 @@ def test_long_lines_are_thinned_in_tables_and_said():
     assert len(page.all("tr")) == 41
     assert "40 of 100 rows are listed." in page.inside[0]
     assert page.inside[page.all("tr")[-1][0]] == "9999"
+
+
+def test_long_lines_and_large_heat_maps_are_thinned_in_the_figure_and_said():
+    many = [float(x) for x in range(5000)]
+    line = Series(name="a", x={"x": many}, y=many, stderr=many)
+    names = [str(place) for place in range(500)]
+    heat = Heat(columns=names, rows=["r"], values=[many[:500]], stderr=[many[:500]])
+    for view, size in ((View(label="", y_label="y", series=[line]), 600),
+                       (View(label="", y_label="y", heat=heat), 200)):  # fmt: skip
+        page = Page(Plot(name="p", title="t", axes={"x": "x"}, views=[view]).html())
+        (data,) = [json.loads(page.inside[n]) for n, _ in page.all("script")]
+        drawn = data["views"][0]
+        if drawn["heat"]:
+            ends = [drawn["heat"]["columns"], *drawn["heat"]["values"], *drawn["heat"]["stderr"]]
+        else:
+            ends = [drawn["series"][0][key] for key in ("y", "stderr")]
+            ends.append(drawn["series"][0]["x"]["x"])
+        assert {len(values) for values in ends} == {size}
+        assert all(float(values[-1]) == len(many[:500] if drawn["heat"] else many) - 1
+                   for values in ends)  # fmt: skip
+        assert "evenly spaced ones are drawn" in page.inside[0]
 
 
 def _luminance(colour: str) -> float:
