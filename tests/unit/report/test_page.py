@@ -17,6 +17,7 @@ from mdmkit.report.page import make_report, write_report
 from mdmkit.report.page.by_mask_ratio import by_mask_ratio
 from mdmkit.report.page.figure_data import Heat, Series, View
 from mdmkit.report.page.plots import Plot
+from mdmkit.report.page.recipes import chosen_words
 from mdmkit.validation_log import read_validation, write_validation
 
 from ..comparison.synthetic import DOCUMENTS, PER_DOCUMENT, curve, make_tokenizer, write_run
@@ -204,6 +205,11 @@ def test_a_branch_is_made_again_from_where_it_began(tmp_path):
     (run / "branch.json").write_text('{"from": "base run-01", "step": 50}')
     said = Page(make_report([run]).html).inside[0]
     assert "mdmkit run cool-00000001.toml --branch-from 'base run-01@50'" in said
+
+
+def test_a_component_within_another_is_named_by_both():
+    recipe = {"data": {"packing": {"use": "rearranged", "of": {"use": "packed"}}}}
+    assert list(chosen_words(recipe)) == [("packing", "rearranged"), ("packing of", "packed")]
 
 
 def test_damage_is_told_and_the_rest_is_shown(tmp_path):
