@@ -212,6 +212,21 @@ def test_a_component_within_another_is_named_by_both():
     assert list(chosen_words(recipe)) == [("packing", "rearranged"), ("packing of", "packed")]
 
 
+def test_the_table_of_many_runs_is_short(tmp_path):
+    lines = [{"step": step, "val/nelbo_per_token": curve(step)} for step in (0, 600)]
+    runs = [write_run(tmp_path, f"r{n}", steps=(), lines=lines) for n in range(5)]
+    (runs[0] / "failure.json").write_text(
+        json.dumps({"error": "E", "message": "why", "step": 1, "time": ""})
+    )
+    page = Page(make_report(runs).html)
+    box = next(a for _, a in page.all("div") if a.get("aria-label") == "The runs in short")
+    assert box["class"] == "scroll whole"
+    header = [page.inside[n] for n, _ in page.all("th", page.all("table")[0][0])][:5]
+    assert header == ["run", "validation NELBO, last", "status", "parameters", "seed"]
+    for part in ("r0: E: why", "No parameters are counted where"):
+        assert part in page.inside[0]
+
+
 def test_damage_is_told_and_the_rest_is_shown(tmp_path):
     line = {"step": 7, "tokens": 7.0, "seconds": 1.0, "train/loss": 2.5}
     run = write_run(tmp_path, "torn", steps=(0, 50, 100), lines=[line])
