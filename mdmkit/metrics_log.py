@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -111,16 +112,16 @@ def read_columns(path: Path, damaged: Callable[[str], object] | None = None) -> 
     Raises:
         CheckpointError, OSError: as `read_metrics` does; no line makes it fail with `damaged`.
     """
-    last, columns = 0, dict[str, Column]()
+    last, columns = 0, defaultdict[str, Column](Column)
     for entry in _entries(path, damaged):
         step = entry.pop("step")
         last = max(last, step)
         for name, value in entry.items():
             if value is not None:
-                column = columns.setdefault(name, Column())
+                column = columns[name]
                 column.steps.append(step)
                 column.values.append(value)
-    return MetricColumns(last, columns)
+    return MetricColumns(last, dict(columns))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

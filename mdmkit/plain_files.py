@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -150,7 +150,7 @@ def _check(value: Any) -> None:
             raise _too_deep()
         inner: list[Any] = []
         for node in level:
-            if isinstance(node, Mapping):
+            if isinstance(node, dict):
                 inner += node.keys()
                 inner += node.values()
             elif isinstance(node, list):

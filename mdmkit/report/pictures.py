@@ -22,7 +22,10 @@ _POINTS = 8
 """So many points of a line are printed."""
 
 DASHES = ("-", "-.", ":")
-"""Of measured lines beyond seven; what is known is drawn with long dashes."""
+"""Of measured lines beyond seven."""
+KNOWN = ((6, 3), (1.5, 2), (8, 2, 1.5, 2), (12, 4), (8, 2, 1.5, 2, 1.5, 2))
+"""The dashes of what is known; the shades of grey repeat at another number."""
+GREYS = ("0.25", "0.6", "0.45")
 
 
 def print_picture(console: Console, name: str, picture: Drawn) -> None:
@@ -82,8 +85,8 @@ def _draw_lines(axes: Any, picture: Picture) -> None:
             low, high = _band(line, floor=picture.log_y)
             axes.fill_between(line.x, low, high, color=own["color"], alpha=0.2, lw=0)
     for number, line in enumerate(line for line in picture.lines if line.known):
-        grey = f"{min(0.25 + 0.2 * number, 0.7):.2f}"
-        axes.plot(line.x, line.y, lw=1.2, dashes=(6, 3), color=grey, label=_plain(line.name))
+        look = {"dashes": KNOWN[number % len(KNOWN)], "color": GREYS[number % len(GREYS)]}
+        axes.plot(line.x, line.y, lw=1.2, label=_plain(line.name), **look)
     if picture.log_x:
         axes.set_xscale("log")
     if picture.log_y:

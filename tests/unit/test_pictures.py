@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,10 @@ def test_a_damaged_file_is_told_in_words(tmp_path: Path, content: str) -> None:
     with pytest.raises(CheckpointError, match=r"locality\.json: cannot be read .*analyze again"):
         read_analysis(path)
     assert kept_results(path, result(1), 1) == {}
+
+
+def test_references_differ_in_their_dashes():
+    pytest.importorskip("matplotlib", reason="pictures are drawn by it")
+    lines = [Line(name=f"k{n}", x=(0.0, 1.0), y=(n, n), known=True) for n in range(4)]
+    drawn = figure(Picture(title="t", x_label="x", y_label="y", lines=lines)).decode()
+    assert len(set(re.findall(r"stroke-dasharray: ([^;]+);", drawn))) == 4

@@ -9,8 +9,9 @@ import numpy as np
 from attrs import frozen
 
 from mdmkit.comparison.resampling import cluster_sums
+from mdmkit.report.page.figure_data import Heat, Series, View, thinned
 from mdmkit.report.page.markup import Markup, joined, missing, paragraph
-from mdmkit.report.page.plots import Heat, Plot, Series, View, side_by_side, thinned
+from mdmkit.report.page.plots import Plot, side_by_side
 from mdmkit.report.page.reading import ReportedRun
 from mdmkit.validation_log import LoggedValidation
 

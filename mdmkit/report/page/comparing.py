@@ -14,7 +14,8 @@ from mdmkit.data.cache import ignore
 from mdmkit.errors import MdmkitError
 from mdmkit.report.comparison import comparison_tables
 from mdmkit.report.page.markup import Content, Markup, joined, paragraph, table, tag
-from mdmkit.report.page.reading import ReportedRun, Tell
+from mdmkit.report.page.reading import ReportedRun
+from mdmkit.report.page.run_files import Tell
 
 _WORDS = ("level", "mask ratio")
 """Second columns that hold words."""

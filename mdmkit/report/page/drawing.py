@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import evolve, frozen
 
+from mdmkit.report.page.figure_data import Heat, Series, View
 from mdmkit.report.page.markup import Markup
-from mdmkit.report.page.plots import Heat, Plot, Series, View, side_by_side
+from mdmkit.report.page.plots import Plot, side_by_side
 from mdmkit.report.page.reading import ReportedRun
 from mdmkit.values import HeatMap, Line, Picture
 

@@ -3,6 +3,7 @@
 (() => {
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x"];
   const DASHES = ["solid", "dot", "longdash", "dashdot", "longdashdot"];
+  const KNOWN = [[8, 4], [2, 3], [10, 3, 2, 3], [16, 5], [10, 3, 2, 3, 2, 3]]; // dashes of references
   const FEW = 60; // points of a line that still get markers
 
   // plotly reads some HTML in its labels; ours are plain text.
@@ -26,6 +27,7 @@
     return {
       text: of("text"), quiet: of("quiet"), line: of("line"), surface: of("surface"),
       font: getComputedStyle(document.body).fontFamily,
+      greys: [of("quiet"), of("text"), of("mask")],
       colours: SYMBOLS.map((_, place) => of(`colour-${place}`)),
     };
   };
@@ -66,8 +68,19 @@
       });
     }
 
+    // Its place among the references of the view: each has another dash, and some another grey.
+    reference(line) {
+      return this.data.views[this.view].series.filter((one) => one.known).indexOf(line);
+    }
+
     colour(line, look) {
-      return line.known ? look.quiet : look.colours[line.colour % look.colours.length];
+      if (line.known) return look.greys[this.reference(line) % look.greys.length];
+      return look.colours[line.colour % look.colours.length];
+    }
+
+    // The lengths of the dashes of a reference.
+    dashes(line) {
+      return KNOWN[this.reference(line) % KNOWN.length];
     }
 
     // The points of a line that can be drawn on the chosen axes.
@@ -103,7 +116,7 @@
         traces.push({
           x, y, type: "scatter", mode: markers ? "lines+markers" : "lines", name: plain(line.name),
           line: { color: own, width: line.known ? 1.5 : 2,
-                  dash: line.known ? "dash" : DASHES[line.dash % DASHES.length] },
+                  dash: line.known ? this.dashes(line).map((length) => `${length}px`).join() : DASHES[line.dash % DASHES.length] },
           marker: { color: own, size: 6, symbol: SYMBOLS[line.colour % SYMBOLS.length] },
           text: points.map(([at, value, error]) => `${plain(line.name)}<br>${number(value, error)}`),
           hovertemplate: "%{text}<br>at %{x}<extra></extra>",
@@ -234,7 +247,7 @@
         return part;
       };
       const picture = made("svg", { width: 30, height: 12, viewBox: "0 0 30 12", "aria-hidden": "true" });
-      const dash = line.known ? "5 3" : dashes[DASHES[line.dash % DASHES.length]];
+      const dash = line.known ? this.dashes(line).join(" ") : dashes[DASHES[line.dash % DASHES.length]];
       picture.append(made("line", { x1: 1, x2: 29, y1: 6, y2: 6, stroke: own, "stroke-width": 2, "stroke-dasharray": dash }));
       if (!line.known) {
         picture.append(made("path", { d: shapes[line.colour % shapes.length], fill: own, transform: "translate(15 6)" }));

@@ -76,7 +76,13 @@ def data(value: Any, **attributes: object) -> Markup:
 
 
 def table(
-    header: Cells, rows: Sequence[Cells], *, caption: str, visible: bool = False, words: int = 1
+    header: Cells,
+    rows: Sequence[Cells],
+    *,
+    caption: str,
+    visible: bool = False,
+    words: int = 1,
+    whole: bool = False,
 ) -> Markup:
     """A table in a box that scrolls by itself, by mouse and keyboard.
 
@@ -86,6 +92,7 @@ def table(
         caption: what it is.
         visible: whether the caption is shown, too, and not only told.
         words: how many columns, from the left, hold words; the others hold numbers.
+        whole: whether it is as high as it needs to be, and scrolls only to the side.
     """
     kinds = ["word" if number < words else "number" for number in range(len(header))]
     head = [
@@ -99,13 +106,14 @@ def table(
         )
         for row in rows
     ]
-    whole = tag(
+    content = tag(
         "table",
         tag("caption", caption, class_=None if visible else "unseen"),
         tag("thead", tag("tr", *head)),
         tag("tbody", *body),
     )
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    kind = "scroll whole" if whole else "scroll"
+    return tag("div", content, class_=kind, tabindex="0", role="region", aria_label=caption)
 
 
 def details(summary: Content, *parts: Content, class_: str | None = None) -> Markup:

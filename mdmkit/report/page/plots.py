@@ -2,79 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from attrs import asdict, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from mdmkit.report.numbers import with_error
+from mdmkit.report.page.figure_data import (
+    MOST_CELLS,
+    MOST_POINTS,
+    Heat,
+    Series,
+    View,
+    thinned,
+    thinned_heat,
+    thinned_view,
+)
 from mdmkit.report.page.markup import Content, Markup, data, details, joined, paragraph, table, tag
 from mdmkit.values import Measurement
 
-MOST_POINTS = 600
-"""Of a line; of a longer one, every so many are drawn."""
 MOST_ROWS = 40
 """Of a table of numbers."""
 MOST_TABLES = 16
-LARGEST_NUMBER = 1e300
-"""What is larger has no place on an axis."""
-Numbers = Sequence[float | None]
-
-
-@frozen(kw_only=True)
-class Series:
-    """A line.
-
-    Attributes:
-        name: in the legend.
-        x: by axis; an axis may be missing.
-        y: as long as each x; None where there is nothing.
-        stderr: the same of y; None for an exact line.
-        colour, dash: numbers, by which lines are told apart.
-        known: a closed form, or another reference.
-    """
-
-    name: str
-    x: Mapping[str, Numbers]
-    y: Numbers
-    stderr: Numbers | None = None
-    colour: int = 0
-    dash: int = 0
-    known: bool = False
-
-
-@frozen(kw_only=True)
-class Heat:
-    """A heat map: ``values[row][column]``."""
-
-    columns: Sequence[str]
-    rows: Sequence[str]
-    values: Sequence[Numbers]
-    stderr: Sequence[Numbers] | None = None
-    lowest: float | None = None
-    highest: float | None = None
-
-
-@frozen(kw_only=True)
-class View:
-    """One state of a figure.
-
-    Attributes:
-        label: of the choice that leads to it.
-        y_label: of the vertical axis; of a heat map, that of its rows.
-        series: lines, or none.
-        heat: or else a heat map.
-        value_label: what the colours of the heat map are.
-        low, high: of the vertical axis at first; None for what the lines need.
-    """
-
-    label: str
-    y_label: str
-    series: Sequence[Series] = ()
-    heat: Heat | None = None
-    value_label: str = ""
-    low: float | None = None
-    high: float | None = None
+_FEWER = (
+    f"Of more than {MOST_POINTS} points of a line, or {MOST_CELLS} rows or columns of a heat map, "
+    "evenly spaced ones are drawn."
+)
 
 
 @frozen(kw_only=True)
@@ -114,7 +66,8 @@ class Plot:
     def html(self) -> Markup:
         """The figure with its controls, its data and its numbers."""
         heading = f"{self.name}-title"
-        plain = asdict(self)
+        views = [thinned_view(view) for view in self.views]
+        plain = asdict(evolve(self, views=views))
         alt = alternative(self)
         return tag(
             "figure",
@@ -123,21 +76,11 @@ class Plot:
             tag("ul", class_="legend live drawn", aria_label="Lines shown"),
             tag("div", class_="plot live drawn", id=self.name, role="img", aria_label=alt),
             paragraph(self.note, class_="note") if self.note else None,
+            paragraph(_FEWER, class_="note") if views != list(self.views) else None,
             details("The numbers", *_tables(self), class_="numbers"),
             data(plain, class_="figure-data"),
             aria_labelledby=heading,
         )
-
-
-def thinned(size: int, most: int = MOST_POINTS) -> range | list[int]:
-    """Which of `size` points are drawn: evenly spaced ones with both ends.
-
-    >>> thinned(5, 3)
-    [0, 2, 4]
-    """
-    if size <= most:
-        return range(size)
-    return sorted({round(i * (size - 1) / (most - 1)) for i in range(most)})
 
 
 def number_text(value: float | None, stderr: float | None = None) -> str:
@@ -238,7 +181,9 @@ def _tables(plot: Plot) -> Iterator[Markup]:
         caption = f"{plot.title}: {view.label}" if view.label else plot.title
         shown = len(plot.views) > 1
         if view.heat is not None:
-            yield _heat_table(view, view.heat, next(iter(plot.axes.values())), caption, shown)
+            yield _heat_table(
+                view, thinned_heat(view.heat), next(iter(plot.axes.values())), caption, shown
+            )
         else:
             yield _line_table(view, plot.axes, caption, shown)
     if len(chosen) < len(plot.views):
@@ -275,13 +220,6 @@ def _line_table(view: View, axes: Mapping[str, str], caption: str, shown: bool) 
         return found
     few = f"{len(chosen)} of {len(every)} rows are listed."
     return joined(found, paragraph(few, class_="note"))
-
-
-def finite(value: object) -> float | None:
-    """A number that can be drawn, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < LARGEST_NUMBER and math.isfinite(value) else None
 
 
 def plain_name(*parts: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +11,33 @@ from attrs import evolve, frozen
 
 from mdmkit.comparison.runs import LoadedRun, find_runs, first_of_steps, load_run
 from mdmkit.comparison.smoothing import Floats as Numbers
-from mdmkit.errors import CheckpointError, MdmkitError
-from mdmkit.evaluation.analysis_files import Analysis, read_analysis
+from mdmkit.errors import MdmkitError
+from mdmkit.evaluation.analysis_files import Analysis
 from mdmkit.evaluation.driver import Result
-from mdmkit.evaluation.suite_file import KIND, SuiteRecord, read_record
-from mdmkit.metrics_log import METRICS, MetricColumns, read_columns
-from mdmkit.plain_files import read_bytes, read_json
+from mdmkit.evaluation.suite_file import SuiteRecord
+from mdmkit.metrics_log import METRICS, MetricColumns
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import plain_hash
-from mdmkit.report.page.plots import LARGEST_NUMBER
+from mdmkit.report.page.figure_data import LARGEST_NUMBER
+from mdmkit.report.page.run_files import (
+    Tell,
+    analyses_in,
+    branch_of,
+    last_manifest,
+    metrics_in,
+    read_folder,
+    read_plain,
+    read_text,
+    results_in,
+    samples_in,
+    suites_in,
+    validations_in,
+)
 from mdmkit.runs.status import RunStatus, glance
-from mdmkit.samples_log import LoggedSamples, read_samples, sampled_steps
-from mdmkit.training.branch import read_branch
+from mdmkit.samples_log import LoggedSamples
 from mdmkit.training.run_directory import RESOLVED, require_own_files
-from mdmkit.validation_log import LoggedValidation, logged_steps, read_validation
+from mdmkit.validation_log import LoggedValidation, logged_steps
 
-Tell = Callable[[str], object]
-LARGEST_RECIPE = 1 << 20
 AXES = {
     "steps": "optimizer steps",
     "tokens": "tokens seen",
@@ -149,144 +159,33 @@ def _label(run: ReportedRun, runs: Sequence[ReportedRun]) -> str:
 
 def _read(directory: Path, number: int, tell: Tell) -> ReportedRun:
     require_own_files(directory)
-    recipe = _json(directory / RESOLVED, tell)
-    validations = list(_validations(directory, tell))
-    evaluated = _folder(directory / "eval", tell)
+    recipe = read_plain(directory / RESOLVED, tell)
+    validations = list(validations_in(directory, tell))
+    evaluated = read_folder(directory / "eval", tell)
     run = ReportedRun(
         number=number,
         label="",
         directory=directory,
         status=glance(directory),
         recipe=recipe if isinstance(recipe, Mapping) else {},
-        toml=_text(directory / "recipe.toml", tell),
-        metrics=_metrics(directory / METRICS, tell),
+        toml=read_text(directory / "recipe.toml", tell),
+        metrics=metrics_in(directory / METRICS, tell),
         validations=validations,
         loaded=None,
         axes={},
-        analyses=dict(_analyses(directory / "analysis", tell)),
-        evaluations=dict(_results(directory / "eval", evaluated, tell)),
-        suites=dict(_suites(directory / "eval", evaluated, tell)),
-        samples=dict(_samples(directory, tell)),
-        bench=_json(directory / "bench.json", tell)
+        analyses=dict(analyses_in(directory / "analysis", tell)),
+        evaluations=dict(results_in(directory / "eval", evaluated, tell)),
+        suites=dict(suites_in(directory / "eval", evaluated, tell)),
+        samples=dict(samples_in(directory, tell)),
+        bench=read_plain(directory / "bench.json", tell)
         if (directory / "bench.json").exists()
         else None,
-        manifest=_manifest(directory, tell),
-        branch=_branch(directory, tell),
+        manifest=last_manifest(directory, tell),
+        branch=branch_of(directory, tell),
     )
     status = run.status.with_metrics(run.step, None)
     run = evolve(run, status=status, loaded=_loaded(run, tell))
     return evolve(run, axes=_axes(run))
-
-
-def _json(path: Path, tell: Tell) -> Any:
-    try:
-        return read_json(path)
-    except (OSError, ValueError) as error:
-        tell(f"{path}: cannot be read ({error}); the report goes on without it")
-        return None
-
-
-def _text(path: Path, tell: Tell) -> str | None:
-    try:
-        return read_bytes(path, LARGEST_RECIPE).decode()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        tell(f"{path}: cannot be read ({error}); the report goes on without it")
-        return None
-
-
-def _folder(folder: Path, tell: Tell) -> dict[str, Any]:
-    """The JSON files of a folder that can be read, by name; numbers set aside are left out."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        if ".previous" not in path.name and (value := _json(path, tell)) is not None:
-            found[path.stem] = value
-    return found
-
-
-def _analyses(folder: Path, tell: Tell) -> Iterator[tuple[str, Analysis]]:
-    for path in sorted(folder.glob("*.json")):
-        try:
-            yield path.stem, read_analysis(path)
-        except CheckpointError as error:
-            tell(str(error))
-
-
-def _results(folder: Path, files: Mapping[str, Any], tell: Tell) -> Iterator[tuple[str, Result]]:
-    for name, plain in files.items():
-        if _is_suite(plain):
-            continue
-        try:
-            yield name, Result.from_json(plain)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            tell(f"{folder / name}.json: holds no result ({error}); the report goes on without it")
-
-
-def _suites(
-    folder: Path, files: Mapping[str, Any], tell: Tell
-) -> Iterator[tuple[str, SuiteRecord]]:
-    for name, plain in files.items():
-        if not _is_suite(plain):
-            continue
-        try:
-            yield name, read_record(folder / f"{name}.json")
-        except CheckpointError as error:
-            tell(str(error))
-
-
-def _is_suite(plain: object) -> bool:
-    return isinstance(plain, Mapping) and plain.get("kind") == KIND
-
-
-def _metrics(path: Path, tell: Tell) -> MetricColumns:
-    """The metrics; of a damaged file, the lines that can be read."""
-    damaged: list[str] = []
-    try:
-        found = read_columns(path, damaged.append)
-    except FileNotFoundError:
-        return MetricColumns(0, {})
-    except (CheckpointError, OSError) as error:
-        tell(f"{path}: cannot be read ({error}); the report goes on without it")
-        return MetricColumns(0, {})
-    for problem in damaged[:1]:
-        tell(f"{problem}; the report is of the lines that can be read")
-    return found
-
-
-def _validations(directory: Path, tell: Tell) -> Iterator[LoggedValidation]:
-    for step in logged_steps(directory):
-        try:
-            found = read_validation(directory, step)
-        except CheckpointError as error:
-            tell(str(error))
-            continue
-        if not found.table.nats.isfinite().all():
-            tell(f"{directory}: the validation of step {step} is not finite; it is left out")
-        else:
-            yield found
-
-
-def _samples(directory: Path, tell: Tell) -> Iterator[tuple[int, LoggedSamples]]:
-    for step in sampled_steps(directory):
-        try:
-            yield step, read_samples(directory, step)
-        except CheckpointError as error:
-            tell(str(error))
-
-
-def _manifest(directory: Path, tell: Tell) -> Mapping[str, Any] | None:
-    paths = sorted((directory / "checkpoints").glob("step-*/manifest.json"))
-    found = _json(paths[-1], tell) if paths else None
-    return found if isinstance(found, Mapping) else None
-
-
-def _branch(directory: Path, tell: Tell) -> Mapping[str, Any] | None:
-    try:
-        return read_branch(directory)
-    except CheckpointError as error:
-        tell(str(error))
-        return None
 
 
 def _loaded(run: ReportedRun, tell: Tell) -> LoadedRun | None:

@@ -98,7 +98,7 @@ def _components(runs: Sequence[ReportedRun]) -> Markup:
     """Which component each table of the recipe chose, and how much was trained."""
     facts: dict[str, list[str]] = {}
     for run in runs:
-        for name, value in _chosen_words(run.recipe):
+        for name, value in chosen_words(run.recipe):
             facts.setdefault(name, []).append(value)
     tiles = [
         tag("div", tag("dt", name), tag("dd", ", ".join(dict.fromkeys(values))))
@@ -107,11 +107,13 @@ def _components(runs: Sequence[ReportedRun]) -> Markup:
     return tag("dl", *tiles, class_="tiles")
 
 
-def _chosen_words(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def chosen_words(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What each table chose, by what it is called."""
     for place, value in leaves(recipe):
         table_of, _, key = place.rpartition(".")
         if key == _USE and not table_of.startswith(("evaluators.", "trackers.")):
-            yield table_of.rpartition(".")[2].replace("_", " "), value.strip('"')
+            name = table_of.removeprefix("data.").replace(".", " ").replace("_", " ")
+            yield name, value.strip('"')
     tables = dict(leaves(recipe))
     for words, key in _SIZES.items():
         if key in tables:

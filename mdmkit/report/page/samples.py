@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mdmkit.report.page.figure_data import thinned
 from mdmkit.report.page.markup import Markup, data, details, joined, missing, paragraph, tag
-from mdmkit.report.page.plots import thinned
 from mdmkit.report.page.reading import ReportedRun
 
 _MOST_LOGS, _MOST_TEXTS = 6, 4

@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 from mdmkit.report.numbers import duration, rate, with_error
+from mdmkit.report.page.figure_data import finite
 from mdmkit.report.page.markup import Markup, joined, paragraph, table, tag
-from mdmkit.report.page.plots import finite
 from mdmkit.report.page.reading import ReportedRun
 from mdmkit.runs.status import STATES
 from mdmkit.values import Measurement
 
 NELBO, ERROR = "val/nelbo_per_token", "val/nelbo_per_token_stderr"
 _AS_CARDS = 4
+_UNKNOWN = "-"
+_NO_WEIGHTS = "No parameters are counted where no weights have been exported yet."
 
 
 @frozen
@@ -63,6 +65,7 @@ def summary(runs: Sequence[ReportedRun]) -> Markup:
     return joined(
         _sentence(runs),
         tag("div", *map(_card, runs), class_="cards" if len(runs) > 1 else "cards single"),
+        _unknown(runs),
     )
 
 
@@ -100,7 +103,8 @@ def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
     points = validation_points(run)
     if points:
         best = min(points, key=lambda point: point.nelbo)
-        yield "best", f"{_nelbo(best)} at step {best.step:,}"
+        if best.nelbo < points[-1].nelbo:
+            yield "best", f"{_nelbo(best)} at step {best.step:,}"
     if run.status.steps is None and run.step:
         yield "steps", f"{run.step:,}"
     costs = {axis: values[0] for axis, values in run.across([run.step]).items()}
@@ -109,7 +113,7 @@ def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
     if "seconds" in costs:
         yield "time", duration(costs["seconds"])
     count = parameters(run)
-    yield "parameters", "not known: no weights exported yet" if count is None else rate(count)
+    yield "parameters", _UNKNOWN if count is None else rate(count)
     yield "seed", str(run.value("run", "seed") if run.recipe else "not known")
 
 
@@ -143,14 +147,26 @@ def _card(run: ReportedRun) -> Markup:
 
 def _as_table(runs: Sequence[ReportedRun]) -> Markup:
     rows = []
-    names = list(dict.fromkeys(name for run in runs for name, _ in _facts(run)))
+    names = list(dict.fromkeys(name for run in runs for name, _ in _facts(run) if name != "why"))
     for run in runs:
         points, facts = validation_points(run), dict(_facts(run))
         last = f"{_nelbo(points[-1])}" if points else "-"
         label = joined(swatch(run.number), run.label)
         rows.append([label, last, *(facts.get(name, "-") for name in names)])
     header = ["run", "validation NELBO, last", *names]
-    return table(header, rows, caption="The runs in short")
+    why = [f"{run.label}: {run.status.why}" for run in runs if run.status.why is not None]
+    return joined(
+        table(header, rows, caption="The runs in short", whole=True),
+        tag("ul", *(tag("li", words) for words in why), class_="notes") if why else None,
+        _unknown(runs),
+    )
+
+
+def _unknown(runs: Sequence[ReportedRun]) -> Markup | None:
+    """What a dash means, where there is one."""
+    if all(parameters(run) is not None for run in runs):
+        return None
+    return paragraph(_NO_WEIGHTS, class_="note")
 
 
 def swatch(number: int) -> Markup:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mdmkit.report.numbers import rate, size
+from mdmkit.report.page.figure_data import View, finite
 from mdmkit.report.page.markup import Content, Markup, joined, missing, table, tag
 from mdmkit.report.page.measurements import named_runs
-from mdmkit.report.page.plots import Plot, View, finite
+from mdmkit.report.page.plots import Plot
 from mdmkit.report.page.reading import ReportedRun
 from mdmkit.report.page.training_curves import SPEED, axes_of, metric_lines
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mdmkit.report.page.figure_data import LARGEST_NUMBER, Series, View, thinned
 from mdmkit.report.page.markup import Markup, joined, missing
-from mdmkit.report.page.plots import LARGEST_NUMBER, Plot, Series, View, thinned
+from mdmkit.report.page.plots import Plot
 from mdmkit.report.page.reading import AXES, ReportedRun
 from mdmkit.report.page.summary import validation_points
 

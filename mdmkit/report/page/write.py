@@ -17,9 +17,10 @@ from mdmkit.report.page.comparing import comparison
 from mdmkit.report.page.document import Section, document
 from mdmkit.report.page.evaluations import evaluations
 from mdmkit.report.page.markup import Markup, joined, paragraph, tag
-from mdmkit.report.page.reading import ReportedRun, Tell, read_runs
+from mdmkit.report.page.reading import ReportedRun, read_runs
 from mdmkit.report.page.recipes import recipes
 from mdmkit.report.page.reproduce import reproduce
+from mdmkit.report.page.run_files import Tell
 from mdmkit.report.page.samples import samples
 from mdmkit.report.page.summary import summary
 from mdmkit.report.page.system import system

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from mdmkit.report.page import write_report
+from mdmkit.report.page.document import Section, document
+from mdmkit.report.page.figure_data import Series, View
+from mdmkit.report.page.plots import Plot
 
 from ..comparison.synthetic import write_run
 from .browser import Browser, executable
@@ -163,3 +166,23 @@ def test_without_the_library_the_numbers_are_open(browser, folder):
     shown = "getComputedStyle(document.querySelector('figure .controls')).display"
     assert browser.run(shown) == "none"
     assert browser.run("document.querySelectorAll('figure table td').length") > 10
+
+
+def test_references_differ_in_their_dashes(browser, tmp_path):
+    lines = [
+        Series(name=str(n), x={"x": [1.0, 2.0]}, y=[n, n + 1.0], known=n > 0) for n in range(5)
+    ]
+    view = View(label="", y_label="y", series=lines)
+    plot = Plot(name="validation", title="t", axes={"x": "x"}, views=[view])
+    page = document("t", "t", [Section(name="s", title="s", content=plot.html())])
+    (tmp_path / "page.html").write_text(page)
+    browser.open(tmp_path / "page.html")
+    browser.wait(DRAWN)
+    drawn = browser.run(
+        "[...document.querySelectorAll('.js-line')].map((l) => l.style.strokeDasharray)"
+    )
+    legend = browser.run(
+        "[...document.querySelectorAll('.legend line')].map((l) => l.getAttribute('stroke-dasharray'))"
+    )
+    assert len(drawn) == len(legend) == 5
+    assert len(set(drawn)) == len(set(legend)) == 5

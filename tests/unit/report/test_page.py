@@ -15,7 +15,9 @@ import pytest
 from mdmkit.comparison.difference import compare_sums
 from mdmkit.report.page import make_report, write_report
 from mdmkit.report.page.by_mask_ratio import by_mask_ratio
-from mdmkit.report.page.plots import Plot, Series, View
+from mdmkit.report.page.figure_data import Heat, Series, View
+from mdmkit.report.page.plots import Plot
+from mdmkit.report.page.recipes import chosen_words
 from mdmkit.validation_log import read_validation, write_validation
 
 from ..comparison.synthetic import DOCUMENTS, PER_DOCUMENT, curve, make_tokenizer, write_run
@@ -205,6 +207,26 @@ def test_a_branch_is_made_again_from_where_it_began(tmp_path):
     assert "mdmkit run cool-00000001.toml --branch-from 'base run-01@50'" in said
 
 
+def test_a_component_within_another_is_named_by_both():
+    recipe = {"data": {"packing": {"use": "rearranged", "of": {"use": "packed"}}}}
+    assert list(chosen_words(recipe)) == [("packing", "rearranged"), ("packing of", "packed")]
+
+
+def test_the_table_of_many_runs_is_short(tmp_path):
+    lines = [{"step": step, "val/nelbo_per_token": curve(step)} for step in (0, 600)]
+    runs = [write_run(tmp_path, f"r{n}", steps=(), lines=lines) for n in range(5)]
+    (runs[0] / "failure.json").write_text(
+        json.dumps({"error": "E", "message": "why", "step": 1, "time": ""})
+    )
+    page = Page(make_report(runs).html)
+    box = next(a for _, a in page.all("div") if a.get("aria-label") == "The runs in short")
+    assert box["class"] == "scroll whole"
+    header = [page.inside[n] for n, _ in page.all("th", page.all("table")[0][0])][:5]
+    assert header == ["run", "validation NELBO, last", "status", "parameters", "seed"]
+    for part in ("r0: E: why", "No parameters are counted where"):
+        assert part in page.inside[0]
+
+
 def test_damage_is_told_and_the_rest_is_shown(tmp_path):
     line = {"step": 7, "tokens": 7.0, "seconds": 1.0, "train/loss": 2.5}
     run = write_run(tmp_path, "torn", steps=(0, 50, 100), lines=[line])
@@ -328,6 +350,27 @@ def test_long_lines_are_thinned_in_tables_and_said():
     assert len(page.all("tr")) == 41
     assert "40 of 100 rows are listed." in page.inside[0]
     assert page.inside[page.all("tr")[-1][0]] == "9999"
+
+
+def test_long_lines_and_large_heat_maps_are_thinned_in_the_figure_and_said():
+    many = [float(x) for x in range(5000)]
+    line = Series(name="a", x={"x": many}, y=many, stderr=many)
+    names = [str(place) for place in range(500)]
+    heat = Heat(columns=names, rows=["r"], values=[many[:500]], stderr=[many[:500]])
+    for view, size in ((View(label="", y_label="y", series=[line]), 600),
+                       (View(label="", y_label="y", heat=heat), 200)):  # fmt: skip
+        page = Page(Plot(name="p", title="t", axes={"x": "x"}, views=[view]).html())
+        (data,) = [json.loads(page.inside[n]) for n, _ in page.all("script")]
+        drawn = data["views"][0]
+        if drawn["heat"]:
+            ends = [drawn["heat"]["columns"], *drawn["heat"]["values"], *drawn["heat"]["stderr"]]
+        else:
+            ends = [drawn["series"][0][key] for key in ("y", "stderr")]
+            ends.append(drawn["series"][0]["x"]["x"])
+        assert {len(values) for values in ends} == {size}
+        assert all(float(values[-1]) == len(many[:500] if drawn["heat"] else many) - 1
+                   for values in ends)  # fmt: skip
+        assert "evenly spaced ones are drawn" in page.inside[0]
 
 
 def _luminance(colour: str) -> float:
