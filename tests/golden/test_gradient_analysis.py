@@ -22,6 +22,7 @@ from mdmkit.builtin.evaluators.analysis.gradient_moments import Moments, between
 from mdmkit.builtin.evaluators.analysis.jackknife import jackknifed
 from mdmkit.builtin.evaluators.analysis.layer_groups import layer_groups
 from mdmkit.builtin.mask_patterns import Complementary
+from mdmkit.builtin.objectives import AnyOrder, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.builtin.weightings import Flat
 from mdmkit.errors import DataError, MdmkitError, RecipeError
@@ -177,6 +178,23 @@ def test_a_run_that_is_one_of_them_is_measured_once() -> None:
     ]  # fmt: skip
     with pytest.raises(RecipeError, match="without torchrun"):
         options.build(attrs.evolve(context(Halves()), gradient=None))
+
+
+def test_the_runs_own_has_its_strata_or_is_left_out() -> None:
+    options, plain = Gradient(batches=3, rows=4, reference=1, bins=2), context(Halves())
+    for objective in (
+        MaskedDiffusion(stratification="offset"),
+        MixedCausal(stratification="offset", share=0.25, final_share=0.25),
+    ):
+        live = objective.build(plain.training)
+        made: Any = options.build(attrs.evolve(plain, objective=live))
+        assert made.methods[-1].name == "own"
+        assert made.methods[-1].objective.options == MaskedDiffusion(stratification="offset")
+    assert made.provenance["causal_rows_left_out"] == {"0": 0.25}
+    other = context(Halves(), loss_weighting=Flat(), time_sampler=Bell(centre=0.25))
+    made = options.build(attrs.evolve(other, objective=AnyOrder().build(other.training)))
+    assert "own" not in [method.name for method in made.methods]
+    assert made.provenance["own_masks_known"] is False
 
 
 def test_what_does_not_fit_into_memory_is_refused() -> None:
