@@ -155,6 +155,15 @@ def test_signal_to_noise_of_the_flat_loss(result: Result) -> None:
     assert error < 0.5 * value
 
 
+def test_a_range_of_t_without_sequences_is_empty() -> None:
+    options = Gradient(batches=3, rows=2, reference=1, bins=16)
+    table = run_evaluation(options, context(Halves())).pictures["signal_to_noise_by_t"]
+    assert isinstance(table, HeatMap)
+    assert table.stderr is not None
+    assert 10 <= [*table.values[-1]].count(None) <= 15
+    assert [v is None for v in table.values[-1]] == [e is None for e in table.stderr[-1]]
+
+
 def test_a_gradient_that_is_lost_in_noise_has_no_cosine() -> None:
     denoiser = Halves()
     f = torch.full((VOCAB.size,), 1e-4)
@@ -163,6 +172,11 @@ def test_a_gradient_that_is_lost_in_noise_has_no_cosine() -> None:
     found = run_evaluation(
         Gradient(batches=4, rows=4, reference=1, bins=2), context(denoiser), label="gradient"
     )
+    lost = found.provenance["gradient_lost_in_noise"]
+    assert {"uniform, 1/t", "uniform, flat"} <= set(lost)
+    shares = lines(found, "gradient_by_t") if "gradient_by_t" in found.pictures else {}
+    assert not set(shares) & set(lost)
+    assert "uniform, flat" in lines(found, "noise_by_t")
     lost = found.provenance["cosine_lost_in_noise"]
     assert {"uniform, 1/t", "uniform, flat"} <= set(lost)
     assert not {name for name in found.measurements if name.startswith("cosine_uniform")}

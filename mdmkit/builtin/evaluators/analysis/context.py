@@ -72,10 +72,7 @@ class ContextAllocation:
         """
         parts = context.training
         if context.prediction != "masked" or parts is None:
-            raise RecipeError(
-                "context: the network is not trained on masks; expected one that is (one that "
-                "predicts the next token always sees the one before)"
-            )
+            raise RecipeError("context: the network is not trained on masks; expected one that is")
         own = own_masks_of(context.objective)
         if own is None:
             raise RecipeError(

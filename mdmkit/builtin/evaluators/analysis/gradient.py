@@ -77,7 +77,8 @@ class Gradient:
         """Open the split, and look at the network.
 
         Raises:
-            RecipeError: for a network that predicts the next token; where gradients cannot be had.
+            RecipeError: for a network that does not predict masked tokens; where no gradients can
+                be had.
             DataError: where they do not fit into memory.
         """
         if context.prediction != "masked":
@@ -113,8 +114,7 @@ class Gradient:
 
 
 _WRONG_NETWORK = (
-    "the network predicts the next token, and no time is drawn; expected one that predicts masked "
-    "tokens"
+    "the network does not predict masked tokens, and no time is drawn; expected one that does"
 )
 
 
@@ -183,7 +183,7 @@ class LiveGradients:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """The text, the batches, and which cosines could not be told."""
+        """The text, the batches, and which gradients and cosines could not be told."""
         options = self.options
         silent = [f.method.title for f in self.found[1:] if f.cosines(self.found[0])[-1] is None]
         return {
@@ -199,5 +199,6 @@ class LiveGradients:
             ),
             "groups": {name: len(names) for name, names in self.batches.groups.parameters.items()},
             "cosine_lost_in_noise": silent,
+            "gradient_lost_in_noise": [f.method.title for f in self.found[1:] if not f.clear],
             "stderr": f"jackknife over {options.batches} batches",
         }
