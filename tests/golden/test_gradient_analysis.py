@@ -22,6 +22,7 @@ from mdmkit.builtin.evaluators.analysis.gradient_moments import Moments, between
 from mdmkit.builtin.evaluators.analysis.jackknife import jackknifed
 from mdmkit.builtin.evaluators.analysis.layer_groups import layer_groups
 from mdmkit.builtin.mask_patterns import Complementary
+from mdmkit.builtin.objectives import AnyOrder, MaskedDiffusion, MixedCausal
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.builtin.weightings import Flat
 from mdmkit.errors import DataError, MdmkitError, RecipeError
@@ -154,6 +155,15 @@ def test_signal_to_noise_of_the_flat_loss(result: Result) -> None:
     assert error < 0.5 * value
 
 
+def test_a_range_of_t_without_sequences_is_empty() -> None:
+    options = Gradient(batches=3, rows=2, reference=1, bins=16)
+    table = run_evaluation(options, context(Halves())).pictures["signal_to_noise_by_t"]
+    assert isinstance(table, HeatMap)
+    assert table.stderr is not None
+    assert 10 <= [*table.values[-1]].count(None) <= 15
+    assert [v is None for v in table.values[-1]] == [e is None for e in table.stderr[-1]]
+
+
 def test_a_gradient_that_is_lost_in_noise_has_no_cosine() -> None:
     denoiser = Halves()
     f = torch.full((VOCAB.size,), 1e-4)
@@ -162,6 +172,11 @@ def test_a_gradient_that_is_lost_in_noise_has_no_cosine() -> None:
     found = run_evaluation(
         Gradient(batches=4, rows=4, reference=1, bins=2), context(denoiser), label="gradient"
     )
+    lost = found.provenance["gradient_lost_in_noise"]
+    assert {"uniform, 1/t", "uniform, flat"} <= set(lost)
+    shares = lines(found, "gradient_by_t") if "gradient_by_t" in found.pictures else {}
+    assert not set(shares) & set(lost)
+    assert "uniform, flat" in lines(found, "noise_by_t")
     lost = found.provenance["cosine_lost_in_noise"]
     assert {"uniform, 1/t", "uniform, flat"} <= set(lost)
     assert not {name for name in found.measurements if name.startswith("cosine_uniform")}
@@ -177,6 +192,23 @@ def test_a_run_that_is_one_of_them_is_measured_once() -> None:
     ]  # fmt: skip
     with pytest.raises(RecipeError, match="without torchrun"):
         options.build(attrs.evolve(context(Halves()), gradient=None))
+
+
+def test_the_runs_own_has_its_strata_or_is_left_out() -> None:
+    options, plain = Gradient(batches=3, rows=4, reference=1, bins=2), context(Halves())
+    for objective in (
+        MaskedDiffusion(stratification="offset"),
+        MixedCausal(stratification="offset", share=0.25, final_share=0.25),
+    ):
+        live = objective.build(plain.training)
+        made: Any = options.build(attrs.evolve(plain, objective=live))
+        assert made.methods[-1].name == "own"
+        assert made.methods[-1].objective.options == MaskedDiffusion(stratification="offset")
+    assert made.provenance["causal_rows_left_out"] == {"0": 0.25}
+    other = context(Halves(), loss_weighting=Flat(), time_sampler=Bell(centre=0.25))
+    made = options.build(attrs.evolve(other, objective=AnyOrder().build(other.training)))
+    assert "own" not in [method.name for method in made.methods]
+    assert made.provenance["own_masks_known"] is False
 
 
 def test_what_does_not_fit_into_memory_is_refused() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -10,10 +11,11 @@ from mdmkit.builtin.annealing import Annealing
 from mdmkit.builtin.evaluators import ContextAllocation
 from mdmkit.builtin.evaluators.analysis.run_lengths import counted_shapes, known_shape
 from mdmkit.builtin.mask_patterns import BlueNoise, Clustered, Complementary, Independent
+from mdmkit.builtin.objectives import Autoregressive, MixedCausal
 from mdmkit.builtin.time_samplers import Bell, Uniform
 from mdmkit.builtin.weightings import Flat
 from mdmkit.errors import DataError, RecipeError
-from mdmkit.evaluation.driver import Result, run_evaluation
+from mdmkit.evaluation.driver import Result, measure, run_evaluation
 from mdmkit.recipe import load_recipe
 from mdmkit.testing import evaluation_context
 from mdmkit.testing.facts import objective_context, run_facts
@@ -140,11 +142,30 @@ def test_what_changes_over_the_run_is_shown_at_both_ends():
     assert len([name for name in lines(result, "either") if "its rates" in name]) == 1
 
 
+def test_of_mixed_rows_the_masked_ones_are_looked_at_and_it_is_said():
+    recipe = load_recipe("quickstart_bell", ["objective.use=mixed_causal"])
+    assert ContextAllocation().applies(recipe)
+    context = evaluation_context()
+    mixed = MixedCausal(stratification="iid", share=0.4, final_share=0.4).build(context.training)
+    made = ContextAllocation(batches=2, reach=2).build(attrs.evolve(context, objective=mixed))
+    assert made.objective.options.stratification == "iid"
+    result = measure(made, label="context")
+    assert result.provenance["causal_rows_left_out"] == {"0": 0.4, "99": 0.4}
+    assert "causal instead are left out" in result.pictures["run"].note
+
+
 def test_what_cannot_be():
-    assert not ContextAllocation().applies(load_recipe("quickstart_ar"))
+    for other in ("quickstart_ar", "quickstart_bell"):
+        changed = ["objective.use=any_order", "sampler.use=any_order"] if "bell" in other else []
+        assert not ContextAllocation().applies(load_recipe(other, changed))
+    foreign: Any = SimpleNamespace(objective=SimpleNamespace(prediction="masked"))
+    assert not ContextAllocation().applies(foreign)
     context = evaluation_context()
     for wrong in ({"training": None}, {"prediction": "next_token"}):
         with pytest.raises(RecipeError, match="context: the network is not trained on masks"):
             ContextAllocation().build(attrs.evolve(context, **wrong))
+    other = attrs.evolve(context, objective=Autoregressive().build(context.training))
+    with pytest.raises(RecipeError, match="draws masks in a way of its own"):
+        ContextAllocation().build(other)
     with pytest.raises(DataError, match=r"rows of 3 tokens .* expected 4 or more"):
         ContextAllocation().build(attrs.evolve(context, length=3))

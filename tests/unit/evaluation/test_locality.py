@@ -173,7 +173,7 @@ def test_what_cannot_be(make_context):
         DataError, match=r"share 0\.5 of masks leaves hardly a token .* longer rows"
     ):
         Locality().build(make_context(TEXTS, tokenizer=Letters()))
-    with pytest.raises(RecipeError, match="always at distance 1"):
+    with pytest.raises(RecipeError, match="does not predict masked tokens"):
         Locality().build(make_context(TEXTS, exact=True))
     broken = attrs.evolve(evaluation_context(), call=lambda _: torch.full((4,), torch.nan))
     with pytest.raises(MdmkitError, match="not finite"):

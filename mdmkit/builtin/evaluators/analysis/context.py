@@ -10,9 +10,13 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 from mdmkit.builtin.evaluators.analysis.drawn_masks import Drawn
+from mdmkit.builtin.evaluators.analysis.own_masks import (
+    causal_shares,
+    own_masks,
+    own_masks_of,
+)
 from mdmkit.builtin.evaluators.analysis.run_lengths import SHAPES, known_shape
 from mdmkit.builtin.evaluators.likelihood import ratio_of_sums
-from mdmkit.builtin.objectives.masked import MaskedDiffusion
 from mdmkit.errors import DataError, RecipeError
 from mdmkit.options import option
 from mdmkit.protocols import EvaluationContext, Objective, ObjectiveContext, Subject
@@ -35,7 +39,9 @@ class ContextAllocation:
     """How far from visible tokens a run's masked tokens are: nearest visible ones, and mask runs.
 
     Masks are drawn as the run draws them, by its schedule, time sampler and mask pattern, and
-    every masked token counts once, or as its loss weighting says. Beside them are closed forms:
+    every masked token counts once, or as its loss weighting says. Of ``mixed_causal`` these are
+    the masked rows; the causal ones are left out. Objectives that draw masks in another way than
+    these and ``masked_diffusion`` are not looked at. Beside them are closed forms:
     independent masks at the run's own mask rates (given the rate t, the nearest visible token on
     one side is beyond r with probability t^r, on either side with t^(2r), and the size-biased run
     is longer than r with t^r·(1 + r·(1 − t))); the same at uniform mask rates; and a network that
@@ -54,21 +60,24 @@ class ContextAllocation:
     )
 
     def applies(self, recipe: Recipe) -> bool:
-        """Whether the run's network predicts masked tokens."""
-        return bool(recipe.objective.prediction == "masked")
+        """Whether the run draws masks by its recipe alone."""
+        return own_masks(recipe.objective) is not None
 
     def build(self, context: EvaluationContext) -> LiveContextAllocation:
         """Look at the first and the last step of the run.
 
         Raises:
-            RecipeError: for a network that predicts the next token, or one not trained on masks.
+            RecipeError: for a network not trained on masks, or on those of another objective.
             DataError: where the rows are too short for any distance.
         """
         parts = context.training
         if context.prediction != "masked" or parts is None:
+            raise RecipeError("context: the network is not trained on masks; expected one that is")
+        own = own_masks_of(context.objective)
+        if own is None:
             raise RecipeError(
-                "context: the network is not trained on masks; expected one that is (one that "
-                "predicts the next token always sees the one before)"
+                "context: the objective draws masks in a way of its own, which the recipe does not "
+                "tell; expected masked_diffusion or mixed_causal"
             )
         reach = min(self.reach, (context.length - 1) // 3)
         if reach < 1:
@@ -81,7 +90,7 @@ class ContextAllocation:
             options=self,
             context=context,
             parts=parts,
-            objective=MaskedDiffusion().build(parts),
+            objective=own.build(parts),
             reach=reach,
             steps=steps,
         )
@@ -166,8 +175,8 @@ class LiveContextAllocation:
             ),
         }
 
-    @staticmethod
-    def _picture(title: str, what: str, lines: Sequence[Line]) -> Picture:
+    def _picture(self, title: str, what: str, lines: Sequence[Line]) -> Picture:
+        left_out = " The rows that are causal instead are left out." if self._left_out else ""
         return Picture(
             title=title,
             x_label="r (tokens)",
@@ -177,7 +186,7 @@ class LiveContextAllocation:
             note="Drawn as the run draws its masks, every masked token counting once unless it is "
             "said otherwise. Closed forms are dashed. What lies below that of independent masks at "
             "the run's own rates is due to the mask pattern; what that gains on uniform rates, to "
-            "the times.",
+            f"the times.{left_out}",
         )
 
     def _measured(self, shape: str, side: str = "", *, weighed: bool = True) -> Iterator[Line]:
@@ -261,6 +270,10 @@ class LiveContextAllocation:
         return {first: ""} if same else {step: f", step {step}" for step in (first, last)}
 
     @property
+    def _left_out(self) -> dict[str, float]:
+        return causal_shares(self.context.objective, self.steps)
+
+    @property
     def provenance(self) -> Mapping[str, Any]:
         """How masks were drawn, and after `compute` how many tokens were counted."""
         adapts = any(hasattr(self.parts.time_sampler, told) for told in ("observe", "validated"))
@@ -275,6 +288,7 @@ class LiveContextAllocation:
             "tokens_on_both_sides": self.reach,
             "steps_looked_at": list(self.steps),
             "masked_tokens_counted": counted,
+            "causal_rows_left_out": self._left_out,
             "time_sampler_adapts": adapts,  # looked at is what it starts from
             "stderr": f"ratio estimator over {self.options.batches} global batches",
         }

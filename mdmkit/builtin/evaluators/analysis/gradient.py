@@ -13,6 +13,7 @@ from mdmkit.builtin.evaluators.analysis.gradient_batches import Batches, Drawn
 from mdmkit.builtin.evaluators.analysis.gradient_findings import Finding
 from mdmkit.builtin.evaluators.analysis.gradient_pictures import over_training, pictures_of
 from mdmkit.builtin.evaluators.analysis.layer_groups import layer_groups
+from mdmkit.builtin.evaluators.analysis.own_masks import causal_shares, own_masks_of
 from mdmkit.builtin.evaluators.analysis.training_methods import Method, training_methods
 from mdmkit.builtin.evaluators.likelihood import require_measured
 from mdmkit.data.read_ahead import usable_memory
@@ -45,7 +46,8 @@ class Gradient:
     drawn as often as the weight 1/t makes them noisy.
 
     The run's time sampler and weighting are as at the step of the weights, without what they
-    learned on the way; of an objective that mixes in causal rows it is the masked part.
+    learned on the way. Of an objective that mixes in causal rows "the run's own" is the masked
+    rows alone; of one that draws masks in another way than masked diffusion it is left out.
 
     The gradients of all batches of a method are kept at once, and beside them those of whole
     batches, of the method and of the NELBO: ``batches`` · (``bins`` + 2) numbers in float32 a
@@ -75,7 +77,8 @@ class Gradient:
         """Open the split, and look at the network.
 
         Raises:
-            RecipeError: for a network that predicts the next token; where gradients cannot be had.
+            RecipeError: for a network that does not predict masked tokens; where no gradients can
+                be had.
             DataError: where they do not fit into memory.
         """
         if context.prediction != "masked":
@@ -87,7 +90,9 @@ class Gradient:
             )
         groups = layer_groups(context, context.gradient)
         self._require_room(sum(groups.sizes))
-        methods = training_methods(context.training, width=self.width)
+        methods = training_methods(
+            context.training, own=own_masks_of(context.objective), width=self.width
+        )
         batches = Batches(
             context=context,
             gradient=context.gradient,
@@ -109,8 +114,7 @@ class Gradient:
 
 
 _WRONG_NETWORK = (
-    "the network predicts the next token, and no time is drawn; expected one that predicts masked "
-    "tokens"
+    "the network does not predict masked tokens, and no time is drawn; expected one that does"
 )
 
 
@@ -179,7 +183,7 @@ class LiveGradients:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """The text, the batches, and which cosines could not be told."""
+        """The text, the batches, and which gradients and cosines could not be told."""
         options = self.options
         silent = [f.method.title for f in self.found[1:] if f.cosines(self.found[0])[-1] is None]
         return {
@@ -189,7 +193,12 @@ class LiveGradients:
             "rows": options.rows,
             "reference_rows": options.rows * options.reference,
             "methods": [method.title for method in self.methods],
+            "own_masks_known": own_masks_of(self.batches.context.objective) is not None,
+            "causal_rows_left_out": causal_shares(
+                self.batches.context.objective, [self.batches.step]
+            ),
             "groups": {name: len(names) for name, names in self.batches.groups.parameters.items()},
             "cosine_lost_in_noise": silent,
+            "gradient_lost_in_noise": [f.method.title for f in self.found[1:] if not f.clear],
             "stderr": f"jackknife over {options.batches} batches",
         }

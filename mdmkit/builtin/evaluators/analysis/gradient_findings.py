@@ -95,6 +95,11 @@ class Finding:
             for mine, other, cross in zip(self.parts, reference.parts, crossed, strict=True)
         ]
 
+    @property
+    def clear(self) -> bool:
+        """Whether the squared norm of its gradient can be told from noise."""
+        return _clear(self.whole.whole_batches)
+
     def numbers(self, reference: Finding) -> dict[str, Measurement]:
         """The few numbers that are told of it."""
         found = {f"signal_to_noise_{self.method.name}": self.estimate(self.whole.ratio)}
@@ -107,10 +112,13 @@ class Finding:
         }
 
 
+def _clear(gram: Tensor) -> bool:
+    norm, error = jackknifed(partial(between, gram), len(gram))
+    return bool(norm > CLEAR * error)
+
+
 def _cosine(first: Tensor, second: Tensor, cross: Tensor) -> Estimate | None:
-    for gram in (first, second):
-        norm, error = jackknifed(partial(between, gram), len(gram))
-        if not norm > CLEAR * error:
-            return None
+    if not (_clear(first) and _clear(second)):
+        return None
     value, error = jackknifed(partial(cosine, first, second, cross), len(first), len(second))
     return (value, error) if bool(error.isfinite()) else None

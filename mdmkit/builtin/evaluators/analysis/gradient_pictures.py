@@ -30,14 +30,6 @@ def pictures_of(found: Sequence[Finding], groups: Sequence[str]) -> dict[str, Pi
     rows = (*groups, WHOLE)
     flat = next(finding for finding in methods if finding.method.name == _BY_T)
     drawn: dict[str, Picture | HeatMap] = {
-        "gradient_by_t": _by_t(
-            methods,
-            lambda finding: finding.whole.signal_share,
-            title="Which t the gradient comes from",
-            y_label="share of the squared norm of the true gradient",
-            note="Of each range of t the inner product of its gradient with the whole, over |G|². "
-            "Shares add up to 1; a range below 0 pulls against the others.",
-        ),
         "noise_by_t": _by_t(
             methods,
             lambda finding: finding.whole.noise_share,
@@ -71,11 +63,28 @@ def pictures_of(found: Sequence[Finding], groups: Sequence[str]) -> dict[str, Pi
             value_label=_RATIO,
             columns=_ranges(flat.losses.shape[1]),
             rows=rows,
-            **_table(_columns([flat.estimate(part.ratio_by_bin) for part in flat.parts])),
+            **_table(
+                _columns(
+                    [flat.estimate(part.ratio_by_bin) for part in flat.parts],
+                    flat.whole.rows.sum(0) > 0,
+                )
+            ),
             note="Of sequences with t in this range alone, every masked token counting the same; "
-            "a weight that depends on t changes it little within a range.",
+            "a weight that depends on t changes it little within a range. Empty where no sequence "
+            "was.",
         ),
     }
+    clear = [finding for finding in methods if finding.clear]
+    if clear:
+        drawn["gradient_by_t"] = _by_t(
+            clear,
+            lambda finding: finding.whole.signal_share,
+            title="Which t the gradient comes from",
+            y_label="share of the squared norm of the true gradient",
+            note="Of each range of t the inner product of its gradient with the whole, over |G|². "
+            "Shares add up to 1; a range below 0 pulls against the others. A training is left out "
+            "where |G|² is below two standard errors: there is nothing to have shares of.",
+        )
     cosines = [finding.cosines(reference) for finding in methods]
     if any(one is not None for column in cosines for one in column):
         drawn["cosine_to_nelbo"] = HeatMap(
@@ -168,10 +177,13 @@ def _ranges(bins: int) -> tuple[str, ...]:
     return tuple(f"{place / bins:.2g} to {(place + 1) / bins:.2g}" for place in range(bins))
 
 
-def _columns(rows: Sequence[Estimate]) -> list[list[Estimate | None]]:
-    """Estimates of rows ``[columns]`` each, as a list of columns."""
+def _columns(rows: Sequence[Estimate], measured: Tensor) -> list[list[Estimate | None]]:
+    """Estimates of rows ``[columns]`` each, as a list of columns; None where not `measured`."""
     values, errors = (torch.stack(part) for part in zip(*rows, strict=True))
-    return [list(zip(v, e, strict=True)) for v, e in zip(values.T, errors.T, strict=True)]
+    return [
+        list(zip(v, e, strict=True)) if there else [None] * len(rows)
+        for v, e, there in zip(values.T, errors.T, measured.tolist(), strict=True)
+    ]
 
 
 def _table(

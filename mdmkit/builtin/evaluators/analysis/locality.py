@@ -81,7 +81,7 @@ class Locality:
         """Open the split and see how far from the edges its rows allow targets to be.
 
         Raises:
-            RecipeError: for a network that predicts the next token.
+            RecipeError: for a network that does not predict masked tokens.
             DataError: where fewer than two blocks have a target.
         """
         from mdmkit.builtin.evaluators.nelbo.pair_table import PairTable  # torchmetrics: a second
@@ -132,8 +132,8 @@ class Locality:
 
 
 _WRONG_NETWORK = (
-    "the network predicts the next token, whose nearest visible token is always at distance 1; "
-    "expected one that predicts masked tokens"
+    "the network does not predict masked tokens, so what is visible cannot be chosen; expected one "
+    "that does"
 )
 
 

@@ -43,8 +43,8 @@ RATIOS = (0.1, 0.5, 0.9)
 _COUNTED_TOKENS = 2_000_000  # for the unigram entropy; more would change little
 _COUNTED_ROWS = 1024
 _WRONG_NETWORK = (
-    "the network predicts the next token from all before it, at every mask ratio the same; "
-    "expected one that predicts masked tokens"
+    "the network does not predict masked tokens, and a mask ratio means nothing to it; expected "
+    "one that does"
 )
 
 
@@ -62,8 +62,8 @@ class LossByMaskRatio:
     own (``markov_text``, ``topic_text``) the true conditional entropy, below which no network gets.
     Over training: how the levels fall, and what is gained against what stays.
 
-    A network that predicts the next token sees all tokens before, masked or not, so that a mask
-    ratio means nothing to it: there it does not apply.
+    To a network that predicts the next token, of any order, a mask ratio means nothing: there it
+    does not apply.
     """
 
     subject: ClassVar[Subject] = "network"
@@ -85,7 +85,7 @@ class LossByMaskRatio:
         """Open the split.
 
         Raises:
-            RecipeError: for a network that predicts the next token.
+            RecipeError: for a network that does not predict masked tokens.
             DataError: where fewer than two blocks are to be measured.
         """
         from mdmkit.builtin.evaluators.nelbo.pair_table import PairTable

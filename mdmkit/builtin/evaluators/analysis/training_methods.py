@@ -48,7 +48,9 @@ class Allocated:
         return ROOT_SHARE / (2 * t.sqrt()) + 1 - ROOT_SHARE
 
 
-def training_methods(training: ObjectiveContext, *, width: float) -> list[Method]:
+def training_methods(
+    training: ObjectiveContext, *, own: MaskedDiffusion | None, width: float
+) -> list[Method]:
     """The reference, then standard training, without its weight, with a bell, and the run's own.
 
     All mask independently but the run's own, which has the run's pattern, and is left out where it
@@ -56,6 +58,7 @@ def training_methods(training: ObjectiveContext, *, width: float) -> list[Method
 
     Args:
         training: what the run's objective was built from.
+        own: how the run draws masks from that; None leaves it out.
         width: of the bell.
     """
     nelbo = evolve(training, mask_pattern=Independent(), loss_weighting=Elbo())
@@ -69,12 +72,16 @@ def training_methods(training: ObjectiveContext, *, width: float) -> list[Method
             nelbo, time_sampler=Bell(width=width), loss_weighting=Flat()
         ),
     }
-    if not any(_same(training, other) for other in parts.values()):
-        parts["own", "the run's own"] = training
-    return [
-        Method(name=name, title=title, objective=MaskedDiffusion().build(part))
+    standard = MaskedDiffusion()
+    methods = [
+        Method(name=name, title=title, objective=standard.build(part))
         for (name, title), part in parts.items()
     ]
+    known = own == standard and any(_same(training, other) for other in parts.values())
+    if own is not None and not known:
+        objective = own.build(training)
+        methods.append(Method(name="own", title="the run's own", objective=objective))
+    return methods
 
 
 def _same(one: ObjectiveContext, other: ObjectiveContext) -> bool:
