@@ -83,8 +83,9 @@ class RunStatus:
 
     @property
     def why(self) -> str | None:
-        """What ended it, or what is wrong with it."""
-        return self.problem if self.failure is None else self.failure.line
+        """What ended it, and what is wrong with it."""
+        failed = None if self.failure is None else self.failure.line
+        return "; ".join(filter(None, (failed, self.problem))) or None
 
     def with_metrics(
         self, reached: int | None, best: Best | None, problem: str | None = None
@@ -100,6 +101,9 @@ class RunStatus:
             return self
         failed = None if self.failure is None else self.failure.step
         step = max(0, *(each or 0 for each in (reached, self.saved, failed)))
+        if step > self.steps:
+            past = f"its files speak of step {step}; its recipe asks for {self.steps} steps"
+            step, problem = self.steps, problem or past
         return attrs.evolve(
             self,
             step=self.steps if self.state == "finished" else step,
