@@ -6,6 +6,9 @@ import math
 
 from mdmkit.values import Measurement
 
+_LONG = 1e9
+"""From here on a number's digits are no use."""
+
 
 def with_error(number: Measurement) -> str:
     """``value ± stderr``, rounded to two digits of the error.
@@ -16,11 +19,24 @@ def with_error(number: Measurement) -> str:
     '44 ± 12'
     >>> with_error(Measurement(value=2.0, stderr=0.0))
     '2.0000 ± 0'
+    >>> with_error(Measurement(value=2e30, stderr=1e28))
+    '2e+30 ± 1e+28'
     """
+    if max(abs(number.value), number.stderr) >= _LONG:
+        return f"{number.value:.4g} ± {number.stderr:.2g}"
     if number.stderr < 1e-6:
         return f"{number.value:.4f} ± {number.stderr:.0g}"
     digits = max(1 - math.floor(math.log10(number.stderr)), 0)
     return f"{number.value:.{digits}f} ± {number.stderr:.{digits}f}"
+
+
+def decimal(value: float) -> str:
+    """Four decimals, of a number that has no error.
+
+    >>> decimal(2.5), decimal(-2e30)
+    ('2.5000', '-2e+30')
+    """
+    return f"{value:.4f}" if abs(value) < _LONG else f"{value:.4g}"
 
 
 def rate(per_second: float) -> str:
@@ -29,6 +45,8 @@ def rate(per_second: float) -> str:
     >>> rate(812.4), rate(24_310.0), rate(3_200_000.0)
     ('812', '24.3k', '3.2M')
     """
+    if per_second >= 1e3 * _LONG:
+        return f"{per_second:.2g}"
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if per_second >= size:
             return f"{per_second / size:.1f}{unit}"
@@ -48,6 +66,8 @@ def duration(seconds: float) -> str:
         return f"{whole}s"
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
+    if whole >= _LONG:
+        return f"{whole / 86400:.2g}d"
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

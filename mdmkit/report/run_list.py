@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from mdmkit.report.numbers import duration, size, with_error
+from mdmkit.report.numbers import decimal, duration, size, with_error
 from mdmkit.report.tables import columns, printable
 from mdmkit.runs.cleaning import Plan
 from mdmkit.runs.status import Best, RunStatus
@@ -45,7 +45,7 @@ def best_words(best: Best | None) -> str:
     if best is None:
         return "-"
     if best.stderr is None:
-        return f"{best.value:.4f} (step {best.step})"
+        return f"{decimal(best.value)} (step {best.step})"
     return f"{with_error(Measurement(value=best.value, stderr=best.stderr))} (step {best.step})"
 
 

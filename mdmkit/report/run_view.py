@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from mdmkit.report.numbers import duration, rate, with_error
+from mdmkit.report.numbers import decimal, duration, rate, with_error
 from mdmkit.report.run_list import best_words
 from mdmkit.report.tables import GENERATED, printable
 from mdmkit.report.text_plot import SMALLEST, Point, plot_lines
@@ -55,7 +55,7 @@ def _figures(window: Window) -> Iterator[str]:
     if window.tokens_per_second is not None:
         yield f"{rate(window.tokens_per_second)} tokens/s"
     if window.loss is not None:
-        yield f"loss {window.loss:.4f}"
+        yield f"loss {decimal(window.loss)}"
     if window.learning_rate is not None:
         yield f"learning rate {window.learning_rate:.3g}"
     if window.grad_norm is not None:
@@ -138,7 +138,7 @@ def _news(entry: Mapping[str, float | int | None]) -> Iterator[str]:
         entry.get(f"train/{name}") for name in ("loss", "grad_norm", "tokens_per_second")
     )
     if loss is not None:
-        yield f"loss {loss:.4f}"
+        yield f"loss {decimal(loss)}"
     if norm is not None:
         yield f"gradient norm {norm:.3g}"
     if speed is not None:

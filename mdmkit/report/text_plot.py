@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -17,6 +16,8 @@ _FIRST = 0.05
 """The share of the steps whose values need not fit."""
 _ENOUGH = 3
 """Points that have to be left then."""
+_LARGEST = 1e300
+"""Sums and differences of a few such numbers are finite."""
 SMALLEST = (20, 4)
 """Width and height below which there is no room for a plot."""
 
@@ -38,14 +39,15 @@ def plot_lines(
     What the first steps have above everything later is cut off at the top.
 
     Args:
-        points: by rising step; those that are not finite are left out.
+        points: by rising step; those that are not finite, or far from what a float can hold, or of
+            a negative error, are left out.
         width, height: characters and lines of the whole plot, axes included.
         ascii_only: for terminals without braille characters.
 
     Returns:
         `height` lines of at most `width` characters; none where there is no room or no point.
     """
-    points = [p for p in points if math.isfinite(p.value) and math.isfinite(p.stderr)]
+    points = [p for p in points if abs(p.value) < _LARGEST and 0 <= p.stderr < _LARGEST]
     if not points or width < SMALLEST[0] or height < SMALLEST[1]:
         return []
     columns, rows = width - _LABEL - 1, height - 2

@@ -18,6 +18,7 @@ from mdmkit.plain_files import read_json
 FAILURE = "failure.json"
 _LONGEST = 500
 """Characters of the message."""
+_LARGEST = 2**63
 
 
 @frozen(kw_only=True)
@@ -125,8 +126,9 @@ def _checked(plain: Any) -> Failure:
     texts = (failure.error, failure.message, failure.time)
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("error, message and time are no texts")
-    if failure.step is not None and (type(failure.step) is not int or failure.step < 0):
-        raise ValueError("step is no whole number")
-    if type(failure.rank) is not int or failure.rank < 0:
-        raise ValueError("rank is no whole number")
+    for name, number in (("step", failure.step), ("rank", failure.rank)):
+        if name == "step" and number is None:  # it had not begun
+            continue
+        if type(number) is not int or not 0 <= number < _LARGEST:
+            raise ValueError(f"{name} is no whole number from 0 to {_LARGEST}")
     return failure

@@ -82,7 +82,8 @@ def _nonfinite(windows: Sequence[Window]) -> Iterator[str]:
         return
     now = windows[-1].nonfinite_steps
     recent = now - (windows[-RECENT - 1].nonfinite_steps if len(windows) > RECENT else 0)
-    since = f", {recent} of them in the last {min(RECENT, len(windows))} lines" if recent else ""
+    lines = min(RECENT, len(windows))
+    since = f", {recent} of them in the last {lines} lines" if recent > 0 else ""
     yield (
         f"{now} step{'' if now == 1 else 's'} had a gradient that was not finite and "
         f"{'was' if now == 1 else 'were'} skipped{since}"
@@ -126,9 +127,13 @@ def _worse(history: History) -> Iterator[str]:
     last, best = history.validations[-1], history.best
     if last.value - best.value > math.hypot(last.stderr, best.stderr or 0.0):
         yield (
-            f"validation got worse: {last.value:.4f} at step {last.step}, the best was "
-            f"{best.value:.4f} at step {best.step}"
+            f"validation got worse: {_nats(last.value)} at step {last.step}, the best was "
+            f"{_nats(best.value)} at step {best.step}"
         )
+
+
+def _nats(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _room(status: RunStatus, around: Surroundings) -> Iterator[str]:

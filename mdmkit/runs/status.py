@@ -27,6 +27,10 @@ from mdmkit.runs.tail import Tail
 NELBO, NELBO_STDERR = "val/nelbo_per_token", "val/nelbo_per_token_stderr"
 _MARK = f'"{NELBO}"'.encode()
 
+_NEVER_NEGATIVE = ("tokens", "seconds", NELBO_STDERR, "train/nonfinite_steps")
+_LARGEST = 1e100
+"""More than any figure of a run: they come from float32. Means and squares of such are finite."""
+
 State = Literal["running", "finished", "interrupted", "failed", "imported", "damaged"]
 STATES: tuple[State, ...] = get_args(State)
 
@@ -79,8 +83,9 @@ class RunStatus:
 
     @property
     def why(self) -> str | None:
-        """What ended it, or what is wrong with it."""
-        return self.problem if self.failure is None else self.failure.line
+        """What ended it, and what is wrong with it."""
+        failed = None if self.failure is None else self.failure.line
+        return "; ".join(filter(None, (failed, self.problem))) or None
 
     def with_metrics(
         self, reached: int | None, best: Best | None, problem: str | None = None
@@ -96,6 +101,9 @@ class RunStatus:
             return self
         failed = None if self.failure is None else self.failure.step
         step = max(0, *(each or 0 for each in (reached, self.saved, failed)))
+        if step > self.steps:
+            past = f"its files speak of step {step}; its recipe asks for {self.steps} steps"
+            step, problem = self.steps, problem or past
         return attrs.evolve(
             self,
             step=self.steps if self.state == "finished" else step,
@@ -188,7 +196,9 @@ def read_line(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(entry, dict) or type(entry.get("step")) is not int or entry["step"] < 0:
         return None
-    return entry if all(map(_is_number, entry.values())) else None
+    if not all(map(_is_number, entry.values())):
+        return None
+    return None if any((entry.get(name) or 0) < 0 for name in _NEVER_NEGATIVE) else entry
 
 
 def better(best: Best | None, entry: Mapping[str, Any]) -> Best | None:
@@ -200,8 +210,9 @@ def better(best: Best | None, entry: Mapping[str, Any]) -> Best | None:
 
 
 def _is_number(value: object) -> bool:
-    whole = type(value) is int and abs(value) < 2**63
-    return value is None or whole or isinstance(value, float)
+    if isinstance(value, float):
+        return abs(value) < _LARGEST
+    return value is None or (type(value) is int and abs(value) < 2**63)
 
 
 def _state(directory: Path, recipe: Mapping[str, Any]) -> tuple[State, Failure | None]:

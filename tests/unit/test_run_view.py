@@ -11,6 +11,7 @@ from attrs import evolve
 from mdmkit.report.run_view import news_lines, view_lines
 from mdmkit.report.text_plot import Point, plot_lines
 from mdmkit.runs.follow import View
+from mdmkit.runs.health import Surroundings, findings
 from mdmkit.runs.history import History
 from mdmkit.runs.status import RunStatus
 from mdmkit.samples_log import LoggedSample, LoggedSamples
@@ -88,6 +89,7 @@ def test_a_curve_in_braille_with_errors() -> None:
 
 def test_what_cannot_be_drawn_is_left_out() -> None:
     odd = [Point(step=1, value=math.nan), Point(step=2, value=math.inf)]
+    odd += [Point(step=4, value=1e308, stderr=1e308), Point(step=5, value=0.0, stderr=-1.0)]
     assert plot_lines(odd, width=40, height=10) == []
     assert plot_lines([], width=40, height=10) == []
     assert plot_lines(FALLING, width=19, height=10) == []
@@ -116,3 +118,24 @@ def test_news_without_a_terminal() -> None:
         "step 10/200  loss 2.0000  gradient norm 1  24.3k tokens/s",
         "step 10/200  validation NELBO 3.000 ± 0.010 nats/token",
     ]
+
+
+@pytest.mark.parametrize("value", [1e308, 1e98, -1e98])
+def test_figures_without_measure_fit_too(value: float) -> None:
+    lines = [line(window(step, value, grad_norm=abs(value))) for step in range(60)]
+    lines += [line(validation(step, value * (1 + step), abs(value))) for step in (10, 20, 30)]
+    lines.append(line({"step": 60, "seconds": abs(value), "train/loss": value}))
+    history = History.of(lines)
+    assert (history.damaged > 0) == (value == 1e308)
+    status = RunStatus(directory=Path("made-0"), state="running", steps=200, best=history.best)
+    odd = findings(history, status, Surroundings())
+    shown = view_lines(
+        View(status=status, history=history, findings=tuple(odd)), width=80, height=40
+    )
+    new = [*news_lines(evolve(view(), new=tuple(history.add(lines)))), *odd]
+    assert all(len(text) < 130 for text in [*new, *(text.plain for text in shown)])
+
+
+def test_a_count_below_0_is_none() -> None:
+    history = History.of([line(window(5, nonfinite_steps=-5)), line(validation(5, 2.0, -0.3))])
+    assert (history.damaged, history.windows, history.validations) == (2, [], [])

@@ -15,6 +15,8 @@ from mdmkit.runs.status import run_folders, status_of
 
 from .folders import make_checkpoint, make_run, training, validation, window, write_metrics
 
+FAILED = '{"error": "OSError", "message": "x", "step": %d, "time": "2026-01-01T00:00:00+00:00"}'
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
@@ -108,6 +110,14 @@ def test_a_run_that_failed(run: Path) -> None:
             "damaged",
             "failure.json: cannot be read (nested too deep",
         ),
+        (
+            "failure.json",
+            FAILED % 10**30,
+            "damaged",
+            "failure.json: cannot be read (step is no who",
+        ),
+        ("failure.json", FAILED % 101, "failed", "OSError: x; its files speak of step 101; its re"),
+        ("metrics.jsonl", '{"step": 101}\n', "interrupted", "its files speak of step 101; its rec"),
         ("metrics.jsonl", "rubbish\n", "interrupted", "metrics.jsonl: its last line is b'rubbish'"),
         ("metrics.jsonl", '{"step": 3, "x": NaN}\n', "interrupted", "its last line is"),
         ("metrics.jsonl", '{"step": 3', "interrupted", None),
@@ -122,6 +132,7 @@ def test_what_is_damaged_is_said(
     status = status_of(run)
     assert status.state == state
     assert (status.why is None) if problem is None else (problem in (status.why or ""))
+    assert status.step is None or status.step <= 100
     assert "\n" not in status.words + (status.why or "")
 
 
