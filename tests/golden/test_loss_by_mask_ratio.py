@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mdmkit.builtin.corpora import MarkovText
 from mdmkit.builtin.evaluators import LossByMaskRatio
+from mdmkit.builtin.evaluators.analysis.loss_over_training import jackknife_error
 from mdmkit.evaluation.driver import Result, run_evaluation
 from mdmkit.recipe import load_recipe
 from mdmkit.testing import evaluation_context
@@ -138,6 +140,8 @@ def test_over_training_the_gap_closes(exact: Result) -> None:
     assert left.y[0] > left.y[1] > left.y[2]
     assert left.stderr is not None
     assert abs(left.y[2]) < 4 * left.stderr[2]
+    level = lines["levels"]["mask ratio 0.5"]
+    assert left.stderr == pytest.approx(level.stderr, rel=0.5)  # the truth has no error
     share = lines["share_learned"]["mask ratio 0.3"]
     assert share.y[2] == pytest.approx(1, abs=0.1)
     sums = [lines["gained_and_staying"][name].y for name in lines["gained_and_staying"]]
@@ -150,6 +154,11 @@ def test_where_the_truth_is_unknown_the_best_stands_for_it() -> None:
     drawn = LossByMaskRatio.over_training(results)
     left = {one.name: one.y for one in drawn["still_to_gain"].lines}["mask ratio 0.5"]
     assert left[1] == 0
+    (by_step,) = [one for one in drawn["still_to_gain"].lines if one.name == "mask ratio 0.5"]
+    level = {one.name: one for one in drawn["levels"].lines}["mask ratio 0.5"]
+    assert by_step.stderr is not None
+    assert level.stderr is not None
+    assert by_step.stderr[1] == 0
     assert "upper bound" in drawn["still_to_gain"].note
     (stays,) = [one for one in drawn["gained_and_staying"].lines if "stays" in one.name]
     assert not stays.known
@@ -158,6 +167,15 @@ def test_where_the_truth_is_unknown_the_best_stands_for_it() -> None:
 def test_no_share_is_told_of_what_is_next_to_nothing() -> None:
     poor = measured(0.99, packing="x")
     assert "share_learned" not in LossByMaskRatio.over_training({10: poor, 20: poor})
+
+
+def test_the_error_of_a_difference_is_that_of_the_texts_difference() -> None:
+    draw = np.random.default_rng(0)
+    texts = draw.normal(size=(64, 1))
+    one, other = texts + 0.1 * draw.normal(size=(64, 1)), 1 + texts
+    without = np.stack([(v.sum(0) - v) / 63 for v in (one, other)])
+    expected = (one - other).std(ddof=1) / 64**0.5
+    assert float(jackknife_error(without[0] - without[1])[0]) == pytest.approx(float(expected))
 
 
 @pytest.mark.parametrize("name", ["loss_by_mask_ratio", "gradient"])

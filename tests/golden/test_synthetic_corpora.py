@@ -119,9 +119,15 @@ def test_the_topics_are_as_likely_and_as_pure_as_said() -> None:
     assert abs(pure - 0.8) < 4 * math.sqrt(0.16 / 27_000)
 
 
-def recipe(corpus: str, *, tokenizer: str = "text8", eos: str = "false") -> Any:
+def test_a_block_of_real_length_has_its_curve_at_once() -> None:
+    corpus = MarkovText(symbols=4)
+    h = [corpus.masked_entropy(k, 1024) for k in range(1, 1025)]
+    assert sum(h) == pytest.approx(h[-1] + 1023 * corpus.entropies(1)[0], rel=1e-9)
+
+
+def recipe(corpus: str, *, tokenizer: str = "text8", eos: str = "false", packing: str = "") -> Any:
     tables = {"corpus": corpus, "tokenizer": f'{{ use = "{tokenizer}" }}', "length": "8"}
-    tables["packing"] = f'{{ use = "packed", eos = {eos} }}'
+    tables["packing"] = packing or f'{{ use = "packed", eos = {eos} }}'
     return load_recipe(
         "quickstart_uniform", [f"data.{key}={value}" for key, value in tables.items()]
     )
@@ -146,6 +152,11 @@ def test_a_block_holds_symbols_of_one_document_alone(tmp_path: Path, tokenizer: 
         ('{ use = "markov_text" }', {"tokenizer": "bpe"}, "each must be a token"),
         ('{ use = "markov_text" }', {"tokenizer": "bytes", "eos": "true"}, "without BOS and EOS"),
         ('{ use = "topic_text", document_length = 12 }', {}, "a block must be in one document"),
+        (
+            '{ use = "markov_text" }',
+            {"packing": '{ use = "rearranged", of = { use = "packed", eos = true } }'},
+            "without BOS and EOS",
+        ),
     ],
 )
 def test_other_tokens_and_blocks_are_refused(

@@ -187,3 +187,30 @@ def test_a_sampler_that_does_not_fit(objective: str, sampler: str, said: str | N
     with pytest.raises(RecipeError) as caught:
         load_recipe("quickstart_bell", choice)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("order", "packing", "fits"),
+    [
+        ("fixed", "score_bos = false", False),
+        ("left_to_right", "score_bos = false", True),
+        ("random", "score_bos = false", True),
+        ("fixed", "score_bos = true", True),
+    ],
+)
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_training_shows_first_must_be_first(
+    order: str, packing: str, fits: bool, moved: bool
+) -> None:
+    table = f'{{ use = "wrapped", {packing} }}'
+    table = f'{{ use = "rearranged", of = {table} }}' if moved else table
+    choice = [
+        *(f"{part}.use=any_order" for part in ("objective", "sampler")),
+        *(f"{part}.order={order}" for part in ("objective", "sampler")),
+        f"data.packing={table}",
+    ]
+    if fits and not (moved and order == "left_to_right"):
+        load_recipe("quickstart_bell", choice)
+        return
+    with pytest.raises(RecipeError, match="puts BOS, which it does not score, before all others"):
+        load_recipe("quickstart_bell", choice)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterator, Mapping
-from math import comb
+from functools import cache
+from math import lgamma
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,12 +103,7 @@ class MarkovText:
 
     def entropies(self, length: int) -> Numbers:
         """H_n in nats for n = 1..length, ``[length]``: of a symbol given the one n before it."""
-        chain, alone = self.transitions(), self.stationary()
-        power, found = np.eye(self.symbols), []
-        for _ in range(length):
-            power = power @ chain
-            found.append(alone @ _entropy(power))
-        return np.array(found)
+        return _entropies(self, length)
 
     def masked_entropy(self, masked: int, length: int) -> float:
         """The mean over which `masked` of `length` positions are hidden, and over these; nats.
@@ -125,20 +121,42 @@ class MarkovText:
             return float(_entropy(self.stationary()))
         at = self.entropies(length)  # H_1 … H_L
         sums = np.append(0.0, np.cumsum(at))  # sums[s] = H_1 + … + H_s
-        total = 0.0
-        for s in range(1, min(masked + 1, length - 1) + 1):
-            rest = length - 1 - s
-            if s > 1:
-                both = 2 * sums[s - 1] - (s - 1) * at[s - 1]
-                total += (length - s) * both * _share(rest, masked + 1 - s, length, masked)
-            if s <= masked:
-                total += 2 * sums[s] * _share(rest, masked - s, length, masked)
-        return float(total / length)
+        s = np.arange(1, min(masked + 1, length - 1) + 1)
+        both = (length - s) * (2 * sums[s - 1] - (s - 1) * at[s - 1])  # 0 for s = 1
+        one = 2 * sums[s]
+        found = both * _shares(s, masked + 1, length, masked)
+        found += one * _shares(s, masked, length, masked)
+        return float(found.sum() / length)
 
 
-def _share(rest: int, hidden: int, length: int, masked: int) -> float:
-    """C(rest, hidden) of the C(L − 1, k − 1) choices."""
-    return comb(rest, hidden) / comb(length - 1, masked - 1)
+@cache
+def _entropies(corpus: MarkovText, length: int) -> Numbers:
+    """`MarkovText.entropies`, not to be changed."""
+    chain, alone = corpus.transitions(), corpus.stationary()
+    power, found = np.eye(corpus.symbols), np.empty(length)
+    for n in range(length):
+        power = power @ chain
+        found[n] = alone @ _entropy(power)
+    found.setflags(write=False)
+    return found
+
+
+@cache
+def _log_factorials(length: int) -> Numbers:
+    """log n! for n = 0..L."""
+    return np.array([lgamma(n + 1) for n in range(length + 1)])
+
+
+def _shares(s: NDArray[np.int64], hidden: int, length: int, masked: int) -> Numbers:
+    """C(L − 1 − s, `hidden` − s) of the C(L − 1, k − 1) choices; 0 for a larger s."""
+    log = _log_factorials(length)
+    rest, left = length - 1 - s, hidden - s
+    fits = (left >= 0) & (left <= rest)
+    left = np.where(fits, left, 0)
+    ways = log[rest] - log[left] - log[rest - left]
+    every = log[length - 1] - log[masked - 1] - log[length - masked]
+    found: Numbers = np.where(fits, np.exp(ways - every), 0.0)
+    return found
 
 
 def _entropy(rows: Numbers) -> Numbers:

@@ -47,7 +47,9 @@ def whole_symbols(recipe: Recipe) -> Iterator[str]:
             "its true entropy is that of single symbols, so each must be a token; expected the "
             'tokenizer "text8" or "bytes"'
         )
-    packing = recipe.data.packing
+    packing: Any = recipe.data.packing
+    while hasattr(packing, "of"):  # it moves what another packing cuts
+        packing = packing.of
     framed = getattr(packing, "eos", False) or getattr(packing, "bos", False)
     if framed or isinstance(packing, Wrapped):
         yield (

@@ -50,6 +50,12 @@ class AnyOrderSampler(Choosing):
             yield f'order: the objective trains the order "{known}", got "{self.order}"'
         elif known == "fixed" and self.seed != trained.seed:
             yield f"seed: the objective trains the order of seed {trained.seed}, got {self.seed}"
+        if known in ONE_ORDER and _context_moved(recipe.data.packing, known):
+            yield (
+                "order: training puts BOS, which it does not score, before all others, and the "
+                f'order "{known}" of the sampler does not; expected packing.score_bos = true, or '
+                'the order "random" in both'
+            )
 
     def generate(self, tokens: Tensor, context: SamplerContext) -> Iterator[Generation]:
         """Fill the masks of ``tokens [B, L]``; see `mdmkit.protocols.Sampler`."""
@@ -74,6 +80,14 @@ class AnyOrderSampler(Choosing):
                 if self.eos == "stop":
                     tokens = texts_ended(tokens, generated, vocab)
             yield Generation(tokens=tokens, step=j + 1, network_evaluations=calls, log_p=log_p)
+
+
+def _context_moved(packing: Any, order: Order) -> bool:
+    """Whether a packing has BOS that is not scored, and in another place than first in an order."""
+    moved = order != "left_to_right"
+    while hasattr(packing, "of"):  # it moves what another packing cuts
+        packing, moved = packing.of, True
+    return moved and getattr(packing, "score_bos", True) is False
 
 
 def _logits(tokens: Tensor, order: Tensor, j: int, context: SamplerContext) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mdmkit.builtin.evaluators.analysis.gradient_findings import Estimate, Finding
+from mdmkit.builtin.evaluators.analysis.lines import line_by_step
 from mdmkit.values import HeatMap, Line, Picture
 
 if TYPE_CHECKING:
@@ -131,22 +132,12 @@ def over_training(results: Mapping[int, Result]) -> dict[str, Picture | HeatMap]
 def _by_step(results: Mapping[int, Result], prefix: str) -> tuple[Line, ...]:
     """A line a training, of the measurements whose names begin so."""
     names = {name for result in results.values() for name in result.measurements}
-    lines = []
-    for name in sorted(name for name in names if name.startswith(prefix)):
-        points = {
-            step: result.measurements[name]
-            for step, result in sorted(results.items())
-            if name in result.measurements
-        }
-        lines.append(
-            Line(
-                name=name.removeprefix(prefix).replace("_", ", "),
-                x=tuple(float(step) for step in points),
-                y=tuple(point.value for point in points.values()),
-                stderr=tuple(point.stderr for point in points.values()),
-            )
-        )
-    return tuple(lines)
+    lines = [
+        line_by_step(results, name, name.removeprefix(prefix).replace("_", ", "))
+        for name in sorted(names)
+        if name.startswith(prefix)
+    ]
+    return tuple(line for line in lines if line is not None)
 
 
 def _by_t(

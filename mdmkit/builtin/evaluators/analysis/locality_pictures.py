@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 from torch import Tensor
 
+from mdmkit.builtin.evaluators.analysis.lines import line_by_step
 from mdmkit.builtin.evaluators.analysis.locality_looks import SIDES, Looks
 from mdmkit.builtin.evaluators.likelihood import ratio_of_sums
 from mdmkit.values import HeatMap, Line, Measurement, Picture
@@ -95,7 +96,7 @@ def during_training(results: Mapping[int, Result]) -> dict[str, Picture | HeatMa
         "context": "nothing is visible",
         **{f"lost_{side}": f"hidden {_ON[side]}" for side in SIDES},
     }
-    lines = [_by_step(results, key, name) for key, name in names.items()]
+    lines = [line_by_step(results, key, name) for key, name in names.items()]
     drawn = tuple(line for line in lines if line is not None)
     if drawn:
         found["side"] = Picture(
@@ -109,18 +110,6 @@ def during_training(results: Mapping[int, Result]) -> dict[str, Picture | HeatMa
 
 
 _ON = {"both": "on both sides", "left": "on the left only", "right": "on the right only"}
-
-
-def _by_step(results: Mapping[int, Result], key: str, name: str) -> Line | None:
-    there = {step: r.measurements[key] for step, r in results.items() if key in r.measurements}
-    if not there:
-        return None
-    return Line(
-        name=name,
-        x=tuple(float(step) for step in there),
-        y=tuple(number.value for number in there.values()),
-        stderr=tuple(number.stderr for number in there.values()),
-    )
 
 
 def _pair_map(table: LookTable, looks: Looks, masked: str) -> HeatMap:

@@ -14,9 +14,11 @@ from mdmkit.builtin.evaluators.analysis.loss_over_training import over_training
 from mdmkit.builtin.evaluators.analysis.loss_pictures import (
     GAP,
     LOSS,
+    WITHOUT,
     gap_picture,
     loss_picture,
 )
+from mdmkit.builtin.evaluators.analysis.pair_information import contiguous_groups
 from mdmkit.builtin.evaluators.few_step_looks import looks_of, subsets
 from mdmkit.builtin.evaluators.likelihood import (
     Sample,
@@ -42,6 +44,8 @@ RATIOS = (0.1, 0.5, 0.9)
 
 _COUNTED_TOKENS = 2_000_000  # for the unigram entropy; more would change little
 _COUNTED_ROWS = 1024
+_GROUPS = 16  # for the jackknife of differences between checkpoints
+_DIGITS = 7  # of their levels
 _WRONG_NETWORK = (
     "the network does not predict masked tokens, and a mask ratio means nothing to it; expected "
     "one that does"
@@ -244,7 +248,7 @@ class LiveLossByMaskRatio:
     def provenance(self) -> Mapping[str, Any]:
         """The split and its source, and how the errors are made."""
         sample = Sample.of(documents_of(self.source, self.blocks))
-        return {
+        facts = {
             "split": self.options.split,
             "data": dict(self.source.provenance),
             "blocks": len(self.blocks),
@@ -253,6 +257,19 @@ class LiveLossByMaskRatio:
             "unigram_entropy": self.unigram,
             "stderr": f"ratio estimator over {sample.count} {sample.kind}",
         }
+        if self.table.update_called:  # so that differences between checkpoints have errors
+            facts[WITHOUT] = self._without_each_group(sample)
+        return facts
+
+    def _without_each_group(self, sample: Sample) -> list[list[float]]:
+        """h at each count, without each of some groups of units: ``[G, K]``."""
+        h, tokens = self._found()
+        groups = contiguous_groups(sample.unit, _GROUPS)
+        sums, sizes = h.new_zeros(_GROUPS, self.points), tokens.new_zeros(_GROUPS)
+        sums.index_add_(0, groups, h * tokens[:, None])
+        sizes.index_add_(0, groups, tokens)
+        left = (sums.sum(0) - sums) / (sizes.sum() - sizes).clamp(min=1)[:, None]
+        return [[round(one, _DIGITS) for one in row] for row in left[: groups.max() + 1].tolist()]
 
 
 def _count_at(ratio: float, length: int) -> list[float]:

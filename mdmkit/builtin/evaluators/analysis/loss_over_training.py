@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from mdmkit.builtin.evaluators.analysis.loss_pictures import (
     NETWORK,
     TRUE,
     UNIGRAM,
+    WITHOUT,
 )
 from mdmkit.values import Line, Picture
 
@@ -33,6 +34,10 @@ _PAIRED = (
     "Each error is that of a point by itself; all checkpoints are measured on the same text and "
     "masks, so that differences between them are surer."
 )
+_OWN = (
+    "Errors are those of the differences, by a jackknife over groups of the text; the least loss "
+    "differs from itself by nothing."
+)
 _BEST = (
     " What stays is not known of this text: the least loss of these checkpoints stands for it, "
     "which is an upper bound, so that more is left to learn than is shown."
@@ -47,7 +52,9 @@ class Course:
         steps: ``[S]``, rising.
         x: ``[K]`` mask ratios.
         h, stderr: ``[S, K]`` nats.
+        without: ``[S, G, K]``, h without each of G groups of the text.
         floor: ``[K]``: the true entropy, or the least h.
+        floor_without: ``[G, K]``, the same without each group.
         known: whether it is the true one.
         unigram: entropy of a token by itself.
     """
@@ -56,7 +63,9 @@ class Course:
     x: Numbers
     h: Numbers
     stderr: Numbers
+    without: Numbers
     floor: Numbers
+    floor_without: Numbers
     known: bool
     unigram: float
 
@@ -65,13 +74,19 @@ class Course:
         """From the pictures of the checkpoints."""
         lines = [_lines_of(results[step]) for step in sorted(results)]
         last, h = lines[-1], np.array([by_name[NETWORK].y for by_name in lines])
+        without = np.array([results[step].provenance[WITHOUT] for step in sorted(results)])
+        known, least = TRUE in last, h.argmin(0)
+        true = np.array(last[TRUE].y) if known else h.min(0)
+        places = np.arange(len(least))
         return cls(
             steps=tuple(sorted(results)),
             x=np.array(last[NETWORK].x),
             h=h,
             stderr=np.array([by_name[NETWORK].stderr for by_name in lines]),
-            floor=np.array(last[TRUE].y) if TRUE in last else h.min(0),
-            known=TRUE in last,
+            without=without,
+            floor=true,
+            floor_without=without[least, :, places].T if not known else 0 * without[0] + true,
+            known=known,
             unigram=last[UNIGRAM].y[0],
         )
 
@@ -79,26 +94,51 @@ class Course:
         """The same at `RATIOS` alone, linear between the points."""
         told = np.clip(RATIOS, self.x[0], self.x[-1])
 
-        def at(rows: Numbers) -> Numbers:
-            return np.array([np.interp(told, self.x, row) for row in rows])
+        def at(values: Numbers) -> Numbers:
+            found: Numbers = np.apply_along_axis(
+                lambda row: np.interp(told, self.x, row), -1, values
+            )
+            return found
 
-        floor = at(self.floor[None])[0]
-        return evolve(self, x=told, h=at(self.h), stderr=at(self.stderr), floor=floor)
+        return self._each(at, x=told)
 
     def only(self, some: NDArray[np.bool_]) -> Course:
         """The same at some of the mask ratios, ``[K]``."""
+        return self._each(lambda values: values[..., some], x=self.x[some])
+
+    def _each(self, change: Callable[[Numbers], Numbers], x: Numbers) -> Course:
+        """What is known by mask ratio (the last axis), changed."""
         return evolve(
             self,
-            x=self.x[some],
-            h=self.h[:, some],
-            stderr=self.stderr[:, some],
-            floor=self.floor[some],
+            x=x,
+            h=change(self.h),
+            stderr=change(self.stderr),
+            without=change(self.without),
+            floor=change(self.floor),
+            floor_without=change(self.floor_without),
         )
+
+    def left(self) -> tuple[Numbers, Numbers]:
+        """h above the floor, and its error, ``[S, K]`` each."""
+        return self.h - self.floor, jackknife_error(self.without - self.floor_without)
+
+    def share(self) -> tuple[Numbers, Numbers]:
+        """What is gained of what can be, and its error, ``[S, K]`` each."""
+        gained = (self.unigram - self.h) / (self.unigram - self.floor)
+        without = (self.unigram - self.without) / (self.unigram - self.floor_without)
+        return gained, jackknife_error(without)
 
     @property
     def caution(self) -> str:
         """What is to be said where the truth is not known."""
         return "" if self.known else _BEST
+
+
+def jackknife_error(without: Numbers) -> Numbers:
+    """Standard errors from values without each of G groups, ``[..., G, K] -> [..., K]``."""
+    groups = without.shape[-2]
+    found: Numbers = without.std(-2) * (groups - 1) ** 0.5
+    return found
 
 
 def over_training(results: Mapping[int, Result]) -> dict[str, Picture]:
@@ -112,32 +152,30 @@ def over_training(results: Mapping[int, Result]) -> dict[str, Picture]:
         ),
         "still_to_gain": _by_step(
             told,
-            told.h - told.floor,
-            told.stderr,
+            *told.left(),
             title="What is still to be gained over training",
-            note=f"Loss minus what stays. {_PAIRED}{course.caution}",
+            note=f"Loss minus what stays. {_OWN}{course.caution}",
         ),
         "gained_and_staying": _gained_and_staying(course),
     }
     learnable = told.unigram - told.floor
     clear = learnable > np.maximum(_LEAST, 3 * told.stderr.max(0))
     if clear.any():
-        drawn["share_learned"] = _share_learned(told.only(clear), learnable[clear])
+        drawn["share_learned"] = _share_learned(told.only(clear))
     return drawn
 
 
-def _share_learned(told: Course, learnable: Numbers) -> Picture:
+def _share_learned(told: Course) -> Picture:
     """Where there is enough to learn for a share of it to mean something."""
     return _by_step(
         told,
-        (told.unigram - told.h) / learnable,
-        told.stderr / learnable,
+        *told.share(),
         title="Share of what can be learned that is learned",
         unit="share",
         note=(
             "(unigram entropy - loss) / (unigram entropy - what stays). At 1 nothing is left to "
             "learn at that mask ratio; below 0 the counts of tokens alone would do better. Mask "
-            f"ratios at which there is little to learn are left out.{told.caution}"
+            f"ratios at which there is little to learn are left out. {_OWN}{told.caution}"
         ),
     )
 
@@ -182,15 +220,16 @@ def _by_step(
 
 def _gained_and_staying(course: Course) -> Picture:
     """Of the unigram entropy: what is gained at the last checkpoint, and what never will be."""
-    x, last, stderr = _floats(course.x), course.h[-1], _floats(course.stderr[-1])
+    x, last, (left, error) = _floats(course.x), course.h[-1], course.left()
+    gained = _floats(course.unigram - last)
     lines = [
-        Line(name="gained", x=x, y=_floats(course.unigram - last), stderr=stderr),
-        Line(name="still to be gained", x=x, y=_floats(last - course.floor), stderr=stderr),
+        Line(name="gained", x=x, y=gained, stderr=_floats(course.stderr[-1])),
+        Line(name="still to be gained", x=x, y=_floats(left[-1]), stderr=_floats(error[-1])),
         Line(
             name="stays" if course.known else "stays, at most",
             x=x,
             y=_floats(course.floor),
-            stderr=None if course.known else stderr,
+            stderr=None if course.known else _floats(jackknife_error(course.floor_without)),
             known=course.known,
         ),
     ]

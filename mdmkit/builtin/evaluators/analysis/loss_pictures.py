@@ -12,6 +12,8 @@ LOSS, GAP = "loss", "gap"
 NETWORK = "the network"
 TRUE = "true conditional entropy"
 UNIGRAM = "unigram entropy"
+WITHOUT = "h_without_each_group"
+"""Key of provenance: h at each mask count without each of some groups of the text, ``[G, K]``."""
 MASK_RATIO = "mask ratio"
 NATS = "nats per masked token"
 
