@@ -82,7 +82,7 @@ class AnyOrderSampler(Choosing):
             yield Generation(tokens=tokens, step=j + 1, network_evaluations=calls, log_p=log_p)
 
 
-def _context_moved(packing: Any, order: Order) -> bool:
+def _context_moved(packing: Any, order: str) -> bool:
     """Whether a packing has BOS that is not scored, and in another place than first in an order."""
     moved = order != "left_to_right"
     while hasattr(packing, "of"):  # it moves what another packing cuts
