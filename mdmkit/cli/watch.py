@@ -52,6 +52,7 @@ def watch(
 def _running(runs_dir: Path | None) -> Path:
     """The one run that is running."""
     from mdmkit.errors import CheckpointError
+    from mdmkit.report.tables import one_line
     from mdmkit.runs.folder import runs_root
     from mdmkit.runs.lock import is_held
     from mdmkit.runs.status import run_folders
@@ -62,7 +63,7 @@ def _running(runs_dir: Path | None) -> Path:
     except OSError as error:
         raise CheckpointError(f"{root}: cannot be listed ({error.strerror or error})") from error
     if len(running) != 1:
-        names = f": {', '.join(path.name for path in running)}" if running else ""
+        names = f": {', '.join(one_line(path.name) for path in running)}" if running else ""
         raise CheckpointError(
             f"watch: {len(running) or 'no'} runs are running in {root}{names}; say which RUN "
             "(`mdmkit runs` lists them)"

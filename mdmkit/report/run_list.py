@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from mdmkit.report.numbers import decimal, duration, size, with_error
-from mdmkit.report.tables import columns, printable
+from mdmkit.report.tables import columns, one_line, printable
 from mdmkit.runs.cleaning import Plan
 from mdmkit.runs.status import Best, RunStatus
 from mdmkit.values import Measurement
@@ -24,7 +24,7 @@ def run_lines(statuses: Sequence[RunStatus], now: float) -> Iterator[str]:
     """
     rows = [
         (
-            printable(status.directory.name),
+            one_line(status.directory.name),
             status.words,
             best_words(status.best),
             _changed(status.changed, now),
@@ -55,7 +55,7 @@ def plan_lines(plans: Sequence[Plan]) -> Iterator[str]:
         if not (plan.removals or plan.notes):
             continue
         keeps = ", ".join(map(str, plan.keeps)) or "none"
-        yield f"{printable(plan.directory.name)}" + (
+        yield f"{one_line(plan.directory.name)}" + (
             f": the checkpoints of these steps stay: {keeps}" if plan.removals else ""
         )
         for line in columns([(r.path.name, r.what, size(r.size)) for r in plan.removals] or [()]):

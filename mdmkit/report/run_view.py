@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mdmkit.report.numbers import decimal, duration, rate, with_error
 from mdmkit.report.run_list import best_words
-from mdmkit.report.tables import GENERATED, printable
+from mdmkit.report.tables import GENERATED, one_line, printable
 from mdmkit.report.text_plot import SMALLEST, Point, plot_lines
 from mdmkit.runs.follow import View
 from mdmkit.runs.history import Window
@@ -36,7 +36,7 @@ def _head(view: View) -> Iterator[Text]:
     """Where the run stands, and the figures of the last line."""
     status, history = view.status, view.history
     line = Text.assemble(
-        (printable(status.directory.name), "bold"),
+        (one_line(status.directory.name), "bold"),
         "  ",
         (status.words, STATE_STYLES.get(status.state, f"bold {ODD}")),
     )

@@ -122,9 +122,23 @@ def printable(text: str) -> str:
     return "".join(map(_shown, text))
 
 
+def one_line(text: str) -> str:
+    r"""`text` on one line, and with what turns the order of characters around written out, too.
+
+    >>> print(one_line("a\nb\u202ec"))
+    a\nb\u202ec
+    """
+    odd = ("Cc", "Cf", "Zl", "Zp")
+    return "".join(_written_out(c) if unicodedata.category(c) in odd else c for c in text)
+
+
 def _shown(character: str) -> str:
     control = unicodedata.category(character) == "Cc" and character not in "\n\t"
-    return character.encode("unicode_escape").decode() if control else character
+    return _written_out(character) if control else character
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def _print(console: Console, line: Text) -> None:

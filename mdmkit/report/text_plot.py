@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -18,6 +19,8 @@ _ENOUGH = 3
 """Points that have to be left then."""
 _LARGEST = 1e300
 """Sums and differences of a few such numbers are finite."""
+_PER_BAR = 2
+"""Columns."""
 SMALLEST = (20, 4)
 """Width and height below which there is no room for a plot."""
 
@@ -36,6 +39,7 @@ def plot_lines(
 ) -> list[str]:
     """The points as a curve with axes, joined by straight lines, an error as a vertical bar.
 
+    There are bars where two columns or more come to a point: of many they would fill the plot.
     What the first steps have above everything later is cut off at the top.
 
     Args:
@@ -60,7 +64,7 @@ def plot_lines(
         x = (step - first) / (last - first) if last > first else 0.0
         return canvas.dot(x, min((value - low) / (high - low), 1.0))
 
-    for point in points:
+    for point in points if len(points) <= columns // _PER_BAR else ():
         canvas.bar(*(place(point.step, point.value + sign * point.stderr) for sign in (-1, 1)))
     for before, after in pairwise([points[0], *points]):
         canvas.line(place(before.step, before.value), place(after.step, after.value))
@@ -96,7 +100,8 @@ def _framed(
     """The canvas with numbers at its left and below."""
     side, corner, floor = ("|", "+", "-") if ascii_only else ("│", "└", "─")
     labels = [""] * len(lines)
-    labels[0], labels[-1] = _number(values[1]), _number(values[0])
+    span = values[1] - values[0]
+    labels[0], labels[-1] = _number(values[1], span), _number(values[0], span)
     columns = len(lines[0])
     first, last = f"{steps[0]}", f"{steps[1]}" if steps[1] > steps[0] else ""
     gap = max(columns - len(first) - len(last), 1)
@@ -106,13 +111,16 @@ def _framed(
     return [line.rstrip() for line in framed]
 
 
-def _number(value: float) -> str:
-    """At most eight characters.
+def _number(value: float, span: float) -> str:
+    """At most eight characters, and if they do, so many digits that `span` is to be seen.
 
-    >>> _number(3.14159), _number(-0.00001234), _number(123456789.0)
+    >>> _number(3.14159, 9.0), _number(-0.00001234, 9.0), _number(123456789.0, 9.0)
     ('3.142', '-1.2e-05', '1.2e+08')
+    >>> _number(3.00004, 8e-5), _number(2.99996, 8e-5)
+    ('3.00004', '2.99996')
     """
-    text = f"{value:.4g}"
+    lost = math.log10(max(abs(value), span) / span)
+    text = f"{value:.{4 if lost < 2 else min(2 + math.ceil(lost), 17)}g}"
     return text if len(text) < _LABEL else f"{value:.1e}"
 
 

@@ -254,7 +254,7 @@ def _metrics(directory: Path) -> tuple[int | None, Best | None, str | None]:
     best, last = None, b""
     try:
         with Tail(directory / METRICS) as tail:
-            for line in tail.look().lines:
+            for line in tail.lines():
                 if _MARK in line:
                     best = better(best, read_line(line) or {})
                 last = line or last

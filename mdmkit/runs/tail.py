@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -70,20 +71,26 @@ class Tail:
         anew = self._descriptor is not None and not self._is_the_same(self._descriptor)
         if anew:
             self.close()
+        return News(lines=list(self.lines()), anew=anew)
+
+    def lines(self) -> Iterator[bytes]:
+        """The same lines one after the other, for who need not have them all at once.
+
+        Raises:
+            OSError: as `look` does.
+        """
         if self._descriptor is None:
             self._descriptor = _opened(self._path)
-        lines = [] if self._descriptor is None else self._new_lines(self._descriptor)
-        return News(lines=lines, anew=anew)
+        if self._descriptor is not None:
+            yield from self._new_lines(self._descriptor)
 
-    def _new_lines(self, descriptor: int) -> list[bytes]:
-        lines: list[bytes] = []
+    def _new_lines(self, descriptor: int) -> Iterator[bytes]:
         while chunk := os.pread(descriptor, _CHUNK, self._offset):
             self._offset += len(chunk)
             *whole, self._torn = (self._torn + chunk).split(b"\n")
-            lines += whole
+            yield from whole
             if len(self._torn) > _LONGEST:  # no line of ours: what follows is read as another
                 self._torn = b""
-        return lines
 
     def _is_the_same(self, descriptor: int) -> bool:
         """Whether what is open is still the file at the path, and not shorter than before."""

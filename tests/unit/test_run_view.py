@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from mdmkit.report.run_list import run_lines
 from mdmkit.report.run_view import news_lines, view_lines
 from mdmkit.report.text_plot import Point, plot_lines
 from mdmkit.runs.follow import View
@@ -110,6 +111,33 @@ def test_many_points_are_drawn_by_their_extremes() -> None:
     lines = plot_lines(points, width=60, height=10)
     assert lines[0].startswith("        6│")
     assert lines[-3].startswith("        0│")
+
+
+def test_the_ends_of_a_narrow_range_are_told_apart() -> None:
+    points = [Point(step=step, value=3 + step * 1e-5) for step in range(5)]
+    lines = plot_lines(points, width=40, height=8, ascii_only=True)
+    assert (lines[0].split("|")[0].strip(), lines[5].split("|")[0].strip()) == ("3.00004", "3")
+
+
+def test_the_errors_of_many_points_do_not_fill_the_plot() -> None:
+    points = [Point(step=step, value=0.01 * step, stderr=1.0) for step in range(40)]
+
+    def bars(count: int) -> int:
+        lines = plot_lines(points[:count], width=70, height=12, ascii_only=True)
+        return sum(text[10:].count("|") for text in lines)
+
+    assert bars(30) > 100
+    assert bars(31) == 0
+
+
+def test_a_name_stays_on_its_line() -> None:
+    def odd(name: str) -> RunStatus:
+        return evolve(view().status, directory=Path("runs") / name, state="interrupted")
+
+    _, line = run_lines([odd("a\nb\t\u202ec")], now=0.0)
+    assert line.startswith("a\\nb\\t\\u202ec  interrupted")
+    (head, *_) = view_lines(evolve(view(), status=odd("a\nb\u202e")), width=80, height=9)
+    assert head.plain.startswith("a\\nb\\u202e  interrupted")
 
 
 def test_news_without_a_terminal() -> None:

@@ -37,6 +37,26 @@ def test_a_file_that_a_resumed_run_cut_is_read_from_its_begin(tmp_path: Path, ho
         assert not tail.look().anew
 
 
+def test_lines_one_after_the_other_are_not_all_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").write_bytes(b"line\n" * 100)
+    read: list[int] = []
+    pread = os.pread
+
+    def reading(descriptor: int, size: int, offset: int) -> bytes:
+        read.append(offset)
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr("mdmkit.runs.tail._CHUNK", 20)
+    monkeypatch.setattr(os, "pread", reading)
+    with Tail(tmp_path / "log") as tail:
+        lines = tail.lines()
+        assert [next(lines) for _ in range(5)] == [b"line"] * 5
+        assert read == [0, 20]
+        assert len(list(lines)) == 95
+
+
 def test_a_file_that_vanishes_and_comes_again(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"1\n")
