@@ -39,7 +39,6 @@ from mdmkit.training.window import SHARES, Window
 TOKENIZER = "tokenizer.json"
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-
 Text = tuple[TextTokenizer, Callable[[Split], BlockSource]]
 """The tokenizer of a run, and what opens the blocks of a split."""
 
