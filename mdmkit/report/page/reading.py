@@ -19,6 +19,7 @@ from mdmkit.metrics_log import METRICS, MetricColumns
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import plain_hash
 from mdmkit.report.page.figure_data import LARGEST_NUMBER
+from mdmkit.report.page.markup import one_line
 from mdmkit.report.page.run_files import (
     Tell,
     analyses_in,
@@ -142,7 +143,7 @@ def read_runs(
     if not directories:
         raise MdmkitError("report: no runs were given; name at least one")
     runs = [_read(directory, number, tell) for number, directory in enumerate(directories)]
-    return [evolve(run, label=_label(run, runs)) for run in runs]
+    return [evolve(run, label=one_line(_label(run, runs))) for run in runs]
 
 
 def _label(run: ReportedRun, runs: Sequence[ReportedRun]) -> str:

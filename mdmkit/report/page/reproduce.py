@@ -5,7 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
-from mdmkit.report.page.markup import Content, Markup, copied, joined, paragraph, table, tag
+from mdmkit.report.page.markup import (
+    Content,
+    Markup,
+    copied,
+    joined,
+    one_line,
+    paragraph,
+    table,
+    tag,
+)
 from mdmkit.report.page.measurements import named_runs
 from mdmkit.report.page.reading import ReportedRun
 
@@ -56,7 +65,7 @@ def _commands(run: ReportedRun) -> Iterator[str]:
 
 
 def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
-    yield "run", run.directory.name
+    yield "run", one_line(run.directory.name)
     yield "seed", str(run.value("run", "seed"))
     if run.recipe_hash:
         yield "recipe hash", run.recipe_hash

@@ -178,11 +178,12 @@ def test_references_differ_in_their_dashes(browser, tmp_path):
     (tmp_path / "page.html").write_text(page)
     browser.open(tmp_path / "page.html")
     browser.wait(DRAWN)
-    drawn = browser.run(
-        "[...document.querySelectorAll('.js-line')].map((l) => l.style.strokeDasharray)"
-    )
-    legend = browser.run(
-        "[...document.querySelectorAll('.legend line')].map((l) => l.getAttribute('stroke-dasharray'))"
+    drawn, legend = (
+        browser.run(f"[...document.querySelectorAll({where!r})].map((line) => line.{what})")
+        for where, what in (
+            (".js-line", "style.strokeDasharray"),
+            (".legend line", "getAttribute('stroke-dasharray')"),
+        )
     )
     assert len(drawn) == len(legend) == 5
     assert len(set(drawn)) == len(set(legend)) == 5

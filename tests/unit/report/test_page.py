@@ -227,6 +227,13 @@ def test_the_table_of_many_runs_is_short(tmp_path):
         assert part in page.inside[0]
 
 
+def test_a_name_can_neither_break_a_line_nor_turn_it(tmp_path):
+    run = write_run(tmp_path, "r", steps=(), directory="a\n\u202eb")
+    (run / "resolved.json").write_text("{}")
+    page = Page(make_report([run]).html)
+    assert page.inside[page.all("h1")[0][0]] == r"a\n\u202eb"
+
+
 def test_damage_is_told_and_the_rest_is_shown(tmp_path):
     line = {"step": 7, "tokens": 7.0, "seconds": 1.0, "train/loss": 2.5}
     run = write_run(tmp_path, "torn", steps=(0, 50, 100), lines=[line])
