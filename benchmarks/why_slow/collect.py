@@ -33,7 +33,9 @@ from mdmkit.costs import inputs_per_position
 from mdmkit.environment import environment
 from mdmkit.evaluation.run import read_recipe
 from mdmkit.files import write_atomic, write_json
+from mdmkit.metrics_log import read_metrics
 from mdmkit.plugins import load_catalogue
+from mdmkit.recipe import Recipe
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "why_slow.json"
@@ -55,7 +57,7 @@ def facts(run: Path) -> dict[str, Any] | None:
     catalogue = load_catalogue()
     loaded, recipe = load_run(run, catalogue=catalogue, notify=print), read_recipe(run)
     rows, length = recipe.train.global_batch_size, recipe.data.length
-    targets = loss_share(recipe, loaded.lines).cumulative(
+    targets = loss_share(recipe, loaded.metrics).cumulative(
         lambda share: share * rows * length, loaded.costs["steps"]
     )
     last = json.loads((run / "eval" / "test.json").read_text())["measurements"]["nelbo_per_token"]
@@ -69,12 +71,14 @@ def facts(run: Path) -> dict[str, Any] | None:
         "inputs_per_position": inputs_per_position(recipe),
         "seconds": loaded.costs["seconds"][-1],
         "validation_blocks": len(loaded.table.blocks),
+        **truth(recipe),
         "validation": [
             {"step": int(step), "nelbo": round(nelbo, 5), "forwards": int(step) * rows}
-            | {"targets": round(seen), "flops": float(f"{flops:.4g}")}
-            for step, nelbo, seen, flops in zip(
+            | {"targets": round(seen), "flops": float(f"{flops:.4g}"), "stderr": round(error, 5)}
+            for step, nelbo, error, seen, flops in zip(
                 loaded.steps.tolist(),
                 loaded.curve.tolist(),
+                errors(run, loaded.steps.tolist()),
                 targets.tolist(),
                 loaded.costs["flops"].tolist(),
                 strict=True,
@@ -82,6 +86,23 @@ def facts(run: Path) -> dict[str, Any] | None:
         ],
         "test": {"value": last["value"], "stderr": last["stderr"]},
     }
+
+
+def errors(run: Path, steps: Sequence[int]) -> list[float]:
+    """The standard errors of the validations at these steps, over documents."""
+    lines = read_metrics(run / "metrics.jsonl")
+    name = "val/nelbo_per_token_stderr"
+    logged = {line["step"]: line[name] for line in lines if name in line}
+    return [float(logged[int(step)]) for step in steps]
+
+
+def truth(recipe: Recipe) -> dict[str, float]:
+    """The least NELBO per token there is, where the text was made up: the mean of all h_k."""
+    known = getattr(recipe.data.corpus, "masked_entropy", None)
+    if known is None:
+        return {}
+    length = recipe.data.length
+    return {"truth": statistics.fmean(known(k, length) for k in range(1, length + 1))}
 
 
 def overrides(cell: str, seed: int) -> list[str]:
@@ -104,7 +125,7 @@ def collect(out: Path) -> dict[str, Any]:
         ],
         "environment": environment(),
         "cells": {name: {key: CELLS[name][key] for key in ("group", "about")} for name in CELLS},
-        "runs": [entry for entry in runs if entry["steps"] == whole],
+        "runs": [entry for entry in runs if entry["steps"] == whole or "truth" in entry],
     }
 
 
@@ -165,7 +186,9 @@ def finals(results: dict[str, Any], group: str) -> str:
 
 def gaps(results: dict[str, Any]) -> str:
     """By how much the bell is ahead of standard training, for each arrangement of the text."""
-    names = [cell.removesuffix("_bell") for cell in CELLS if cell.endswith("_bell")]
+    groups = ("plain", "arrangements")
+    pairs_of = [cell for cell in CELLS if CELLS[cell]["group"] in groups]
+    names = [cell.removesuffix("_bell") for cell in pairs_of if cell.endswith("_bell")]
     rows = []
     for name in names:
         pairs = {
@@ -201,6 +224,18 @@ def speed_up(uniform: dict[str, Any], bell: dict[str, Any]) -> float:
     return math.nan
 
 
+def made_up(results: dict[str, Any]) -> str:
+    """How far from the truth, step after step, on text whose truth is known."""
+    runs = [run for run in results["runs"] if "truth" in run]
+    steps = [point["step"] for point in runs[0]["validation"]][1:] if runs else []
+    rows = []
+    for run in runs:
+        points = run["validation"]
+        shown = [f"{p['nelbo'] - run['truth']:.3f} ± {p['stderr']:.3f}" for p in points[1:]]
+        rows.append([f"`{run['cell']}`", str(run["seed"]), f"{run['truth']:.3f}", *shown])
+    return table(["cell", "seed", "truth", *(f"less it at {step}" for step in steps)], rows)
+
+
 def along(
     results: dict[str, Any], axis: str, amounts: Sequence[int], words: Callable[[int], str]
 ) -> str:
@@ -220,6 +255,7 @@ def tables(results: dict[str, Any]) -> dict[str, str]:
     return {
         "patterns": finals(results, "patterns"),
         "gaps": gaps(results),
+        "made_up": made_up(results),
         "orders": finals(results, "orders"),
         "forwards": along(results, "forwards", FORWARDS, lambda n: f"{n:,} forwards"),
         "targets": along(results, "targets", TARGETS, lambda n: f"{n / 1e6:g} M targets"),

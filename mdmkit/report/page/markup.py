@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import json
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,18 +32,6 @@ def escaped(text: str) -> Markup:
     '&lt;/script&gt;\\x00'
     """
     return text if isinstance(text, Markup) else Markup(html.escape(printable(text)))
-
-
-def one_line(name: str) -> str:
-    r"""A name with everything written out that breaks a line or turns its direction.
-
-    >>> print(one_line("a\n\u202eb"))
-    a\n\u202eb
-    """
-    odd = ("Cc", "Cf", "Zl", "Zp")
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in odd else c for c in name
-    )
 
 
 def joined(*parts: Content) -> Markup:

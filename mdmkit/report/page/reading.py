@@ -19,7 +19,6 @@ from mdmkit.metrics_log import METRICS, MetricColumns
 from mdmkit.plugins import load_catalogue
 from mdmkit.recipe import plain_hash
 from mdmkit.report.page.figure_data import LARGEST_NUMBER
-from mdmkit.report.page.markup import one_line
 from mdmkit.report.page.run_files import (
     Tell,
     analyses_in,
@@ -34,6 +33,7 @@ from mdmkit.report.page.run_files import (
     suites_in,
     validations_in,
 )
+from mdmkit.report.tables import one_line
 from mdmkit.runs.status import RunStatus, glance
 from mdmkit.samples_log import LoggedSamples
 from mdmkit.training.run_directory import RESOLVED, require_own_files

@@ -10,13 +10,13 @@ from mdmkit.report.page.markup import (
     Markup,
     copied,
     joined,
-    one_line,
     paragraph,
     table,
     tag,
 )
 from mdmkit.report.page.measurements import named_runs
 from mdmkit.report.page.reading import ReportedRun
+from mdmkit.report.tables import one_line
 
 
 def reproduce(runs: Sequence[ReportedRun], out: str, here: Mapping[str, str]) -> Markup:
