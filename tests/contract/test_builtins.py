@@ -19,6 +19,7 @@ from mdmkit.builtin.evaluators import (
     Mauve,
     MultipleChoice,
     Nelbo,
+    analysis,
 )
 from mdmkit.builtin.mask_patterns import (
     BlueNoise,
@@ -239,6 +240,11 @@ CONFIGURATIONS: dict[str, list[tuple[Any, dict[str, Any]]]] = {
         (Duel(tokens_per_step=5), {}),
         (FewStep(), {}),
         (FewStep(blocks=5, points=3, steps=(2,), direct=(1, 3)), {}),
+        (analysis.ContextAllocation(batches=3), {}),
+        (analysis.Gradient(split="validation", batches=3, rows=3, reference=1, bins=1), {}),
+        (analysis.Locality(targets=2, share=0.4), {}),
+        (analysis.LossByMaskRatio(blocks=0, points=3), {}),
+        (analysis.MutualInformation(types=3), {}),
     ],
 }
 # by hook: components and the settings of their check, more than their modules give as examples;
