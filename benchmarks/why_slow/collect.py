@@ -52,7 +52,7 @@ def facts(run: Path) -> dict[str, Any] | None:
     """What is kept of a run; None where it is no cell's, or not finished."""
     plain = json.loads((run / "resolved.json").read_text())
     cell = plain["run"]["name"]
-    if cell not in CELLS or not (run / "model.safetensors").exists():
+    if cell not in CELLS or not (run / "eval" / "test.json").exists():
         return None
     catalogue = load_catalogue()
     loaded, recipe = load_run(run, catalogue=catalogue, notify=print), read_recipe(run)
