@@ -34,6 +34,15 @@ def escaped(text: str) -> Markup:
     return text if isinstance(text, Markup) else Markup(html.escape(printable(text)))
 
 
+def breakable(text: str) -> Markup:
+    """Text that a narrow screen breaks after an underscore rather than anywhere.
+
+    >>> breakable("a<b_c")
+    'a&lt;b_<wbr>c'
+    """
+    return Markup(escaped(text).replace("_", "_<wbr>"))
+
+
 def joined(*parts: Content) -> Markup:
     """The parts one after the other; None is nothing."""
     return Markup("".join(escaped(part) for part in parts if part is not None))

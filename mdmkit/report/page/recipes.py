@@ -8,6 +8,7 @@ from typing import Any
 
 from mdmkit.report.page.markup import (
     Markup,
+    breakable,
     copied,
     details,
     joined,
@@ -101,7 +102,7 @@ def _components(runs: Sequence[ReportedRun]) -> Markup:
         for name, value in chosen_words(run.recipe):
             facts.setdefault(name, []).append(value)
     tiles = [
-        tag("div", tag("dt", name), tag("dd", ", ".join(dict.fromkeys(values))))
+        tag("div", tag("dt", name), tag("dd", breakable(", ".join(dict.fromkeys(values)))))
         for name, values in facts.items()
     ]
     return tag("dl", *tiles, class_="tiles")

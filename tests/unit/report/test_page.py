@@ -378,6 +378,13 @@ def test_long_lines_and_large_heat_maps_are_thinned_in_the_figure_and_said():
         assert all(float(values[-1]) == len(many[:500] if drawn["heat"] else many) - 1
                    for values in ends)  # fmt: skip
         assert "evenly spaced ones are drawn" in page.inside[0]
+    few = (
+        View(label="", y_label="y", series=[Series(name="a", x={"x": [1.0, 2.0]}, y=[1.0, 2.0])]),
+        View(label="", y_label="y", heat=Heat(columns=("a", "b"), rows=("r",), values=((1, 2),))),
+    )
+    for view in few:
+        page = Page(Plot(name="p", title="t", axes={"x": "x"}, views=[view]).html())
+        assert "evenly spaced ones are drawn" not in page.inside[0]
 
 
 def _luminance(colour: str) -> float:
