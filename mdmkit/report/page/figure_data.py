@@ -86,7 +86,9 @@ def thinned(size: int, most: int = MOST_POINTS) -> range | list[int]:
 def thinned_view(view: View) -> View:
     """The view with no more points than can be told apart."""
     heat = None if view.heat is None else thinned_heat(view.heat)
-    return evolve(view, series=[_thinned_line(line) for line in view.series], heat=heat)
+    series = [_thinned_line(line) for line in view.series]
+    same = all(line is drawn for line, drawn in zip(view.series, series, strict=True))
+    return view if same and heat is view.heat else evolve(view, series=series, heat=heat)
 
 
 def _thinned_line(line: Series) -> Series:

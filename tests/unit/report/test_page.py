@@ -24,7 +24,7 @@ from ..comparison.synthetic import DOCUMENTS, PER_DOCUMENT, curve, make_tokenize
 from .hostile import BAD, IMAGE, texts, write_hostile
 
 pytest.importorskip("plotly", reason="figures are drawn by plotly's script")
-EMPTY = {"meta", "input", "br", "link", "col"}
+EMPTY = {"meta", "input", "br", "wbr", "link", "col"}
 SECTIONS = ["summary", "recipe", "curves", "comparison", "mask-ratio", "analyses", "evaluations",
             "samples", "system", "reproduce"]  # fmt: skip
 
