@@ -53,8 +53,8 @@ def test_missing_tables(write):
     write("bare.toml", '[run]\nname = "bare"\n[data]\nlength = 8\n')
     assert refused("run", "bare.toml").splitlines() == [
         "bare.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: "
-        "ag_news, arxiv, embedded, fineweb_edu, hub, lambada, lm1b, openwebtext, ptb, pubmed, "
-        "state_of_the_union, text, text8, tinystories, wikitext103, wikitext2",
+        "ag_news, arxiv, embedded, fineweb_edu, hub, lambada, lm1b, markov_text, openwebtext, ptb, "
+        "pubmed, state_of_the_union, text, text8, tinystories, topic_text, wikitext103, wikitext2",
         "bare.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
         "known: bert, bpe, bytes, gpt2, json, text8",
         "bare.toml: [denoiser]: missing; expected a table whose use names a denoiser; "

@@ -108,8 +108,8 @@ def test_missing_tables_and_keys_are_all_named(here: Path):
         "empty.toml: [run]: missing; expected a table",
         "empty.toml: [data] length: missing; expected an integer",
         "empty.toml: [data.corpus]: missing; expected a table whose use names a corpus; known: "
-        "ag_news, arxiv, embedded, fineweb_edu, hub, lambada, lm1b, openwebtext, ptb, pubmed, "
-        "state_of_the_union, text, text8, tinystories, wikitext103, wikitext2",
+        "ag_news, arxiv, embedded, fineweb_edu, hub, lambada, lm1b, markov_text, openwebtext, ptb, "
+        "pubmed, state_of_the_union, text, text8, tinystories, topic_text, wikitext103, wikitext2",
         "empty.toml: [data.tokenizer]: missing; expected a table whose use names a tokenizer; "
         "known: bert, bpe, bytes, gpt2, json, text8",
         "empty.toml: [denoiser]: missing; expected a table whose use names a denoiser; "
@@ -196,7 +196,8 @@ def test_a_line_names_the_file_that_said_it(here: Path):
         "base.toml: [train] steps: expected a value >= 1, got 0",
         'child.toml: [train] global_batch_size: expected an integer, got the string "x"',
         "child.toml: [evaluators.test] use: missing; expected the name of an evaluator; known: "
-        "duel, few_step, generative_perplexity, last_word, mauve, multiple_choice, nelbo",
+        "context, duel, few_step, generative_perplexity, gradient, last_word, locality, "
+        "loss_by_mask_ratio, mauve, multiple_choice, mutual_information, nelbo",
     ]
 
 
