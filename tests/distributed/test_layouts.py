@@ -19,10 +19,10 @@ pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machin
 # No line between validations is saved, and the average differs: a weight that stayed gathered
 # through a validation would be noticed.
 COMMON = [
-    "train.steps=12",
+    "train.steps=8",
     "train.checkpoint_every=0",
     "train.ema_decay=0.5",
-    "train.validate_every=6",
+    "train.validate_every=4",
     "train.validate_blocks=8",
     "sampler.steps=1",
     "train.diagnose_every=0",
@@ -48,7 +48,6 @@ ONE = {
 }
 TWO = {
     "ddp": ["parallel.mode=ddp"],
-    "ddp accumulated": ["parallel.mode=ddp", ACCUMULATED],
     "ddp mixed": ["parallel.mode=ddp", "train.micro_batch_size=2", *MIXED],
     "fsdp": ["parallel.mode=fsdp", "parallel.cpu_offload=true"],
     "fsdp accumulated": ["parallel.mode=fsdp", ACCUMULATED, SELECTIVE],
@@ -60,7 +59,6 @@ TWO = {
     "dropout selective": [DROPOUT, SELECTIVE],
 }  # fmt: skip
 FOUR = {
-    "hsdp": ["parallel.mode=hsdp", "parallel.shard_size=2"],
     "hsdp accumulated": ["parallel.mode=hsdp", "parallel.shard_size=2", ACCUMULATED],
 }
 
@@ -85,18 +83,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     [
         ("1 plain", "1 accumulated"),
         ("1 plain", "2 ddp"),
-        ("1 plain", "2 ddp accumulated"),
         ("1 mixed", "2 ddp mixed"),
         ("1 plain", "2 fsdp"),
         ("1 plain", "2 fsdp accumulated"),
         ("1 plain", "2 fsdp kept"),
-        ("1 plain", "4 hsdp"),
         ("1 plain", "4 hsdp accumulated"),
     ],
 )
 def test_a_layout_does_not_change_the_curve(runs: dict[str, Path], one: str, other: str) -> None:
     found = deviation(runs[one], runs[other])
-    assert len(curve(runs[one])) == 30  # 12 losses and norms, 3 validations with their errors
+    assert len(curve(runs[one])) == 22  # 8 losses and norms, 3 validations with their errors
     assert max(found.values()) < 1e-5, found
     left, right = (load_weights(runs[name], ema=False).state for name in (one, other))
     assert left.keys() == right.keys()  # whatever was wrapped, checkpoints name the same
