@@ -123,4 +123,4 @@ def _keys() -> Iterator[Pause]:
         tty.setcbreak(descriptor)
         yield pause
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)  # whether or not anybody reads on
