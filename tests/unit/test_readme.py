@@ -86,12 +86,19 @@ def test_the_plugin_keeps_its_contract_and_a_recipe_can_use_it(
         mdmkit.load_recipe(path, ["loss_weighting.power=2"], catalogue=catalogue)
 
 
-def test_the_python_snippet_runs(tiny_recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_snippet_runs(
+    tiny_recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (code,) = blocks("From Python", "python")
     assert '"quickstart_bell"' in code
     scope: dict[str, Any] = {"__name__": "readme"}
     code = code.replace('"quickstart_bell"', repr(str(tiny_recipe)))
     exec(compile(code, "README.md", "exec", dont_inherit=True), scope)
+    assert (tmp_path / "report.html").exists()
     assert scope["recipe"].run.seed == 2
     assert re.search(r"^held_out: \d\.\d{4} ± \d\.\d{4} nats/token$", capsys.readouterr().out, re.M)
     assert set(scope["again"]) == {"held_out"}
