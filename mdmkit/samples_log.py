@@ -8,7 +8,6 @@ without a network or a tokenizer.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from attrs import frozen
 from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained, write_atomic
 from mdmkit.plain_files import read_json
+from mdmkit.step_files import StepFiles
 
-FOLDER = "samples"
-_STEP = re.compile(r"step-([0-9]{8,18})\.json")
+FILES = StepFiles(folder="samples", suffix=".json")
+sampled_steps, forget_after, copy_until = FILES.steps, FILES.forget_after, FILES.copy_until
 
 Change = tuple[int, str | None]
 """A position, and the decoded text of the one token there; None is a mask (again)."""
@@ -80,18 +80,11 @@ def write_samples(run_dir: Path, logged: LoggedSamples) -> None:
     Raises:
         CheckpointError: where they cannot be written.
     """
-    path = _path(run_dir, logged.step)
+    path = FILES.path(run_dir, logged.step)
     content = json.dumps(attrs.asdict(logged), allow_nan=False, ensure_ascii=False)
     with explained(path, GO_ON):
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, content + "\n")
-
-
-def sampled_steps(run_dir: Path) -> list[int]:
-    """The steps that have samples, rising."""
-    files = (run_dir / FOLDER).glob("step-*.json")
-    found = (_STEP.fullmatch(file.name) for file in files if file.is_file())
-    return sorted(int(name[1]) for name in found if name)
 
 
 def read_samples(run_dir: Path, step: int) -> LoggedSamples:
@@ -100,7 +93,7 @@ def read_samples(run_dir: Path, step: int) -> LoggedSamples:
     Raises:
         CheckpointError: where there are none, or the file is damaged.
     """
-    path = _path(run_dir, step)
+    path = FILES.path(run_dir, step)
     try:
         logged = _logged(read_json(path))
         if logged.step != step:
@@ -116,26 +109,6 @@ def read_samples(run_dir: Path, step: int) -> LoggedSamples:
             "a run keeps; remove it to go on without them"
         ) from error
     return logged
-
-
-def forget_after(run_dir: Path, step: int) -> None:
-    """Remove the samples past `step`: the run goes on from there."""
-    for later in sampled_steps(run_dir):
-        if later > step:
-            _path(run_dir, later).unlink()
-
-
-def copy_until(source: Path, target: Path, step: int) -> None:
-    """Copy the samples up to `step` from one run directory to another.
-
-    Raises:
-        OSError: where they cannot be written.
-    """
-    for earlier in sampled_steps(source):
-        if earlier <= step:
-            path = _path(target, earlier)
-            path.parent.mkdir(exist_ok=True)
-            write_atomic(path, _path(source, earlier).read_bytes())
 
 
 def _logged(plain: Any) -> LoggedSamples:
@@ -177,7 +150,3 @@ def _whole(value: Any, name: str) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{name}: expected a whole number >= 0, got {value!r:.40}")
     return value
-
-
-def _path(run_dir: Path, step: int) -> Path:
-    return run_dir / FOLDER / f"step-{step:08d}.json"

@@ -8,7 +8,6 @@ were validated on the same blocks with the same masks can be compared pair by pa
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,14 @@ from attrs import frozen
 from mdmkit.errors import CheckpointError
 from mdmkit.files import GO_ON, explained, write_atomic
 from mdmkit.plain_files import parse_json
+from mdmkit.step_files import StepFiles
 from mdmkit.values import BlockTable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER = "validation"
-_STEP = re.compile(r"step-([0-9]{8,18})\.safetensors")
+FILES = StepFiles(folder="validation", suffix=".safetensors")
+logged_steps, forget_after, copy_until = FILES.steps, FILES.forget_after, FILES.copy_until
 
 
 @frozen(kw_only=True, eq=False)
@@ -55,17 +55,10 @@ def write_validation(
 
     tensors = {name: tensor.contiguous() for name, tensor in attrs.asdict(table).items()}
     metadata = {"format": "pt", "step": str(step), "provenance": json.dumps(provenance)}
-    path = _path(run_dir, step)
+    path = FILES.path(run_dir, step)
     with explained(path, GO_ON):
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, save(tensors, metadata))
-
-
-def logged_steps(run_dir: Path) -> list[int]:
-    """The steps that have a validation, rising."""
-    files = (run_dir / FOLDER).glob("step-*.safetensors")
-    found = (_STEP.fullmatch(file.name) for file in files if file.is_file())
-    return sorted(int(name[1]) for name in found if name)
 
 
 def read_validation(run_dir: Path, step: int) -> LoggedValidation:
@@ -76,7 +69,7 @@ def read_validation(run_dir: Path, step: int) -> LoggedValidation:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = _path(run_dir, step)
+    path = FILES.path(run_dir, step)
     if not path.is_file():
         found = ", ".join(map(str, logged_steps(run_dir))) or "none"
         raise CheckpointError(f"{path}: there is no validation of step {step}; found {found}")
@@ -109,27 +102,3 @@ def _table(tensors: Mapping[str, Tensor]) -> BlockTable:
         if tensor.shape != shape or tensor.dtype != torch.float64:
             raise ValueError("its tensors are not of blocks and draws")
     return table
-
-
-def forget_after(run_dir: Path, step: int) -> None:
-    """Remove the validations past `step`: the run goes on from there."""
-    for later in logged_steps(run_dir):
-        if later > step:
-            _path(run_dir, later).unlink()
-
-
-def copy_until(source: Path, target: Path, step: int) -> None:
-    """Copy the validations up to `step` from one run directory to another.
-
-    Raises:
-        OSError: where they cannot be written.
-    """
-    for earlier in logged_steps(source):
-        if earlier <= step:
-            path = _path(target, earlier)
-            path.parent.mkdir(exist_ok=True)
-            write_atomic(path, _path(source, earlier).read_bytes())
-
-
-def _path(run_dir: Path, step: int) -> Path:
-    return run_dir / FOLDER / f"step-{step:08d}.safetensors"

@@ -167,6 +167,8 @@ def evaluate_live(
         results[label] = with_circumstances(
             found, context, {"evaluator": tables["evaluators"][label], **facts}
         )
+        if found.pictures_failed and context.rank == 0:
+            notify(f"{label}: {found.pictures_failed}")
         if directory is not None and context.rank == 0:
             _write(directory / "eval" / f"{label}.json", results[label], notify)
     return results

@@ -155,6 +155,10 @@ def test_one_that_fails_costs_no_other(
     assert "checkpoint" not in kept.last.provenance  # it is about no weights
     assert list(kept.steps) == [0]
     assert "nothing to see" in refused("analyze", finished, "--only", "a_refusing")
+    # evaluated by itself, its numbers are there as well, and what failed is said
+    said = mdmkit("eval", finished, "--json", *changed("evaluators.undrawn.use=undrawn"))
+    assert json.loads(said.out)["undrawn"]["measurements"]["one"]["value"] == 1
+    assert "undrawn: its pictures cannot be made: KeyError" in said.err
     # one that needs options is not made unasked
     said = mdmkit("analyze", finished, "--only", "demanding", *out)
     assert "size: missing" in said.err

@@ -39,7 +39,7 @@ FLOORS = (
         "head",
         "learning_rate",
     },
-    {"metrics_log", "validation_log", "samples_log", "environment", "runs"},
+    {"step_files", "metrics_log", "validation_log", "samples_log", "environment", "runs"},
     {"contracts", "scoring"},
     {"installed", "plugins", "plugin_health", "choices", "option_words"},
     {"structuring"},
